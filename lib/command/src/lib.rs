@@ -1,0 +1,24 @@
+//! The only place that starts a process.
+//!
+//! A [`Program`] is an absolute path that was found in fixed directories (never in
+//! `PATH`) and checked when the daemon started. A [`Command`] is one call of it: no shell,
+//! the environment cleared but for `PATH` and the C locale, standard input closed unless
+//! given, a deadline that is not optional, and a process group of its own that is killed when the
+//! deadline passes or the future is dropped. Every failure is one [`CommandError`]
+//! with the command line, the status and both outputs.
+//!
+//! There are no tasks and no channels: a call lives exactly as long as its future.
+//!
+//! Start reading at [`Command::run`].
+
+mod call;
+mod error;
+mod fds;
+mod program;
+
+pub use call::Command;
+pub use call::Output;
+pub use call::Stdin;
+pub use error::CommandError;
+pub use program::Program;
+pub use program::ProgramError;

@@ -1,0 +1,232 @@
+//! The handle, and the thread behind it.
+
+use std::time::Duration;
+
+use camino::Utf8Path;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::migrate::migrate;
+
+/// Requests waiting for the writer. A request is a few hundred bytes and takes well
+/// under 10 ms, so a full queue means a second of work ahead; further callers wait in
+/// `send` without holding anything.
+const QUEUE: usize = 128;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A database file, opened. Cheap to clone; all clones share the one writer.
+#[derive(Clone, Debug)]
+pub struct Database {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Why a database could not be opened or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be opened or is not a database.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The thread that owns the connection could not be started.
+    #[error("cannot start the database thread")]
+    Thread(#[source] std::io::Error),
+    /// A newer nexcage wrote this file.
+    #[error("the database has schema version {found}, this nexcage knows versions up to {known}")]
+    TooNew {
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest version this build knows.
+        known: i64,
+    },
+    /// A migration failed; the file is as it was before it.
+    #[error("cannot bring the database to the current schema")]
+    Migrate(#[source] rusqlite::Error),
+    /// A statement failed; nothing of its transaction was kept.
+    #[error("database statement failed")]
+    Statement(#[from] rusqlite::Error),
+    /// The database thread is gone (a closure panicked, or the process is ending).
+    #[error("the database thread has ended")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody's help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            // A full disk may get room again, a locked file may be let go.
+            Self::Statement(rusqlite::Error::SqliteFailure(e, _)) => matches!(
+                e.code,
+                rusqlite::ErrorCode::DiskFull
+                    | rusqlite::ErrorCode::DatabaseBusy
+                    | rusqlite::ErrorCode::DatabaseLocked
+                    | rusqlite::ErrorCode::SystemIoFailure
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl Database {
+    /// Opens or creates `path` and brings it to the schema of `scripts` (see the crate's
+    /// documentation). Blocking: call it at start, before there is anything to hold up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`], [`Error::TooNew`], [`Error::Migrate`], [`Error::Thread`].
+    pub fn open(path: &Utf8Path, scripts: &[&str]) -> Result<Self, Error> {
+        let open = |source| Error::Open {
+            path: path.to_string(),
+            source,
+        };
+        let mut conn = Connection::open(path).map_err(open)?;
+        conn.busy_timeout(Duration::from_secs(5)).map_err(open)?;
+        conn.pragma_update(None, "journal_mode", "WAL")
+            .map_err(open)?;
+        conn.pragma_update(None, "synchronous", "FULL")
+            .map_err(open)?;
+        conn.pragma_update(None, "foreign_keys", "ON")
+            .map_err(open)?;
+        migrate(&mut conn, scripts)?;
+
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        std::thread::Builder::new()
+            .name("sqlite".into())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut conn);
+                }
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in one immediate transaction and commits it if it succeeds. When this
+    /// returns `Ok`, the change is on disk.
+    ///
+    /// Not cancelled by dropping the future: work that was queued is done.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned (then nothing was changed), or [`Error::Statement`],
+    /// [`Error::Closed`].
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.run(move |conn| {
+            let tx = conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(Error::Statement)?;
+            let out = work(&tx)?;
+            tx.commit().map_err(Error::Statement)?;
+            Ok(out)
+        })
+        .await
+    }
+
+    /// Runs `work` on the connection without a transaction of its own; for queries.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned, or [`Error::Closed`].
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.run(move |conn| work(conn)).await
+    }
+
+    async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |conn| {
+            // The caller may be gone; the work is done all the same.
+            let _ = answer.send(work(conn));
+        });
+        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &[&str] = &["CREATE TABLE t (a INTEGER NOT NULL)"];
+
+    fn file() -> (tempfile::TempDir, camino::Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = camino::Utf8PathBuf::try_from(dir.path().join("x.db")).unwrap();
+        (dir, path)
+    }
+
+    async fn count(db: &Database) -> i64 {
+        db.read(|c| Ok::<_, Error>(c.query_row("SELECT count(*) FROM t", [], |r| r.get(0))?))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_is_there_after_reopening() {
+        let (_dir, path) = file();
+        let db = Database::open(&path, SCHEMA).unwrap();
+        db.write(|tx| Ok::<_, Error>(tx.execute("INSERT INTO t VALUES (1)", [])?))
+            .await
+            .unwrap();
+        drop(db);
+        let db = Database::open(&path, SCHEMA).unwrap();
+        assert_eq!(count(&db).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_leaves_nothing() {
+        let (_dir, path) = file();
+        let db = Database::open(&path, SCHEMA).unwrap();
+        let r: Result<(), Error> = db
+            .write(|tx| {
+                tx.execute("INSERT INTO t VALUES (1)", [])?;
+                tx.execute("INSERT INTO nowhere VALUES (1)", [])?;
+                Ok(())
+            })
+            .await;
+        assert!(matches!(r, Err(Error::Statement(_))));
+        assert_eq!(count(&db).await, 0);
+    }
+
+    #[tokio::test]
+    async fn an_old_file_is_brought_forward_and_a_newer_one_refused() {
+        let (_dir, path) = file();
+        drop(Database::open(&path, SCHEMA).unwrap());
+        let two = &[SCHEMA[0], "ALTER TABLE t ADD COLUMN b TEXT"];
+        drop(Database::open(&path, two).unwrap());
+        assert!(matches!(
+            Database::open(&path, SCHEMA),
+            Err(Error::TooNew { found: 2, known: 1 })
+        ));
+    }
+
+    #[tokio::test]
+    async fn garbage_is_not_a_database() {
+        let (_dir, path) = file();
+        std::fs::write(&path, vec![7u8; 8192]).unwrap();
+        assert!(matches!(
+            Database::open(&path, SCHEMA),
+            Err(Error::Open { .. })
+        ));
+    }
+}

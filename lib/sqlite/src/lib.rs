@@ -1,0 +1,23 @@
+//! SQLite as nexcage uses it: one file, one writer, nothing lost.
+//!
+//! [`Database::open`] starts one thread that owns the only connection. Callers send it
+//! closures through a bounded channel and await the answer through a oneshot, so no
+//! async worker ever waits for a disk and no two transactions ever compete. The file is
+//! in WAL mode with `synchronous=FULL`: what [`Database::write`] has acknowledged
+//! survives a power cut.
+//!
+//! The schema is a list of SQL scripts; script *n* takes the file from `user_version`
+//! *n* to *n + 1*, each in one immediate transaction. A file from a newer nexcage is
+//! refused.
+//!
+//! Invariants: the thread ends when the last [`Database`] handle is dropped, after the
+//! work already queued; a closure that fails or panics is rolled back.
+//!
+//! Start reading at [`Database`].
+
+mod database;
+mod migrate;
+
+pub use database::Database;
+pub use database::Error;
+pub use rusqlite;

@@ -1,0 +1,31 @@
+//! Bringing a database file to the schema this build knows.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::Error;
+
+/// Applies every script from the file's `user_version` on, each in its own transaction.
+pub(crate) fn migrate(conn: &mut Connection, scripts: &[&str]) -> Result<(), Error> {
+    let known = i64::try_from(scripts.len()).unwrap_or(i64::MAX);
+    loop {
+        let tx = conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::Migrate)?;
+        let version: i64 = tx
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(Error::Migrate)?;
+        if version > known {
+            return Err(Error::TooNew {
+                found: version,
+                known,
+            });
+        }
+        let Some(script) = usize::try_from(version).ok().and_then(|v| scripts.get(v)) else {
+            return Ok(());
+        };
+        tx.execute_batch(script).map_err(Error::Migrate)?;
+        tx.pragma_update(None, "user_version", version + 1)
+            .map_err(Error::Migrate)?;
+        tx.commit().map_err(Error::Migrate)?;
+    }
+}

@@ -1,0 +1,173 @@
+//! The seam: what every shell of a pod can do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::PodCgroups;
+use crate::error::SandboxError;
+
+/// Identity of a pod sandbox: 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SandboxId(pub String);
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose namespace a pod uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NamespaceMode {
+    /// The pod has its own.
+    Pod,
+    /// The host's.
+    Node,
+}
+
+/// One range of a user namespace's mapping (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// First id inside.
+    pub container_id: u32,
+    /// First id outside.
+    pub host_id: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// A pod's own user namespace (`hostUsers: false`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// User ids.
+    pub uids: Vec<IdMapping>,
+    /// Group ids.
+    pub gids: Vec<IdMapping>,
+}
+
+/// Limits of the whole pod; `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodResources {
+    /// `memory.max` in bytes.
+    pub memory_bytes: Option<u64>,
+    /// `memory.swap.max` in bytes.
+    pub swap_bytes: Option<u64>,
+    /// CPU quota in microseconds of each period.
+    pub cpu_quota_us: Option<u64>,
+    /// CPU period in microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// Relative weight as CRI gives it (1024 is one CPU).
+    pub cpu_shares: Option<u64>,
+}
+
+/// Everything a backend needs to start the shell of a pod. Made once, kept in the
+/// database as JSON, handed to the backend again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// The pod sandbox.
+    pub id: SandboxId,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Host name inside; valid (RFC 1123, at most 63 bytes), never empty.
+    pub hostname: String,
+    /// kubelet's cgroup for the pod: `/kubepods.slice/...pod<uid>.slice` with the systemd driver, a path with the
+    /// cgroupfs driver, or empty.
+    pub cgroup_parent: String,
+    /// Network namespace.
+    pub network: NamespaceMode,
+    /// IPC namespace.
+    pub ipc: NamespaceMode,
+    /// PID namespace: `Pod` means app containers may share the sandbox's.
+    pub pid: NamespaceMode,
+    /// `Some`: app containers live in this user namespace. `None`: in the host's.
+    pub user_namespace: Option<UserNamespace>,
+    /// Some container of the pod may be privileged.
+    pub privileged: bool,
+    /// Kernel parameters of the pod's own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits of the pod.
+    pub resources: PodResources,
+    /// Pod annotations that the runtime handler lets through.
+    pub annotations: BTreeMap<String, String>,
+    /// A directory of the sandbox's own, on tmpfs; the backend may write below
+    /// `<run_dir>/backend/` and nowhere else in it.
+    pub run_dir: Utf8PathBuf,
+}
+
+/// A shell that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningSandbox {
+    /// Its first process, as the host numbers it. Holds the pod's namespaces: they are joined by
+    /// `/proc/<init>/ns/<name>`.
+    pub init: SandboxInit,
+    /// Where app containers, conmon and statistics belong.
+    pub cgroups: PodCgroups,
+}
+
+/// The first process of a sandbox, safe against reuse of its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxInit {
+    /// Process id on the host.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`: clock ticks from boot to its start.
+    pub start_time: u64,
+}
+
+/// What a backend says of a sandbox that it once started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SandboxState {
+    /// The init process lives.
+    Running(RunningSandbox),
+    /// There is no living init; something may be left to remove.
+    Stopped,
+}
+
+/// Makes, finds and ends the shells of pods.
+///
+/// All names a backend uses on the machine (LXC container, scope, cgroup, bundle)
+/// follow from the sandbox id, so `stop` and `remove` work from the spec alone, after a
+/// crash between any two steps of `start` too. One caller at a time per sandbox.
+#[async_trait]
+pub trait SandboxBackend: Send + Sync + fmt::Debug {
+    /// The backend's name as in the configuration: `lxc`, `host`.
+    fn name(&self) -> &'static str;
+
+    /// Proves that sandboxes can be started: programs, kernel features, rights.
+    async fn check(&self) -> Result<(), SandboxError>;
+
+    /// Refuses, by field, a spec that this backend cannot honour. No side effects.
+    fn validate(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
+
+    /// Starts the shell. When it fails, nothing is left behind.
+    ///
+    /// Sets the spec's sysctls, hostname and limits; does not do networking: a pod with its own
+    /// network namespace gets an empty one with only `lo`, down.
+    async fn start(&self, spec: &SandboxSpec) -> Result<RunningSandbox, SandboxError>;
+
+    /// What is there now.
+    async fn inspect(&self, spec: &SandboxSpec) -> Result<SandboxState, SandboxError>;
+
+    /// Ends the shell and every process in the pod's cgroups, and waits until they are gone. `Ok` when
+    /// there is nothing.
+    async fn stop(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
+
+    /// Removes everything the backend ever made for it, stopping it first. `Ok` when there is nothing.
+    async fn remove(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
+
+    /// Ids of all sandboxes of this nexcage (by its name prefix) of which anything is left on the machine, for the
+    /// reconciler. Those of other owners are never named.
+    async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError>;
+
+    /// Removes all of a sandbox of which only the id is known. Same promises as `remove`.
+    async fn remove_leftover(&self, id: &SandboxId) -> Result<(), SandboxError>;
+}

@@ -1,0 +1,55 @@
+//! Why a shell could not be made or ended.
+
+use crate::backend::SandboxId;
+
+/// A backend's failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// Nothing is known of this sandbox.
+    #[error("sandbox {id} does not exist")]
+    NotFound {
+        /// The sandbox.
+        id: SandboxId,
+    },
+    /// The spec asks for something this backend cannot do.
+    #[error("the {backend} backend does not support {field}: {reason}")]
+    Unsupported {
+        /// The backend.
+        backend: &'static str,
+        /// The CRI field.
+        field: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The machine lacks something.
+    #[error("the {backend} backend cannot work here: {reason}")]
+    Unavailable {
+        /// The backend.
+        backend: &'static str,
+        /// What is missing and what to do.
+        reason: String,
+    },
+    /// A step of starting or ending it failed.
+    #[error("sandbox {id}: {doing}")]
+    Step {
+        /// The sandbox.
+        id: SandboxId,
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl SandboxError {
+    /// Whether the same call may succeed later without anybody's help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            // Load, a busy cgroup, a slow systemd: kubelet retries anyway.
+            Self::Step { .. } => true,
+            Self::NotFound { .. } | Self::Unsupported { .. } | Self::Unavailable { .. } => false,
+        }
+    }
+}
