@@ -1,0 +1,36 @@
+//! What is the same for all containers.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use nexcage_command::Program;
+
+/// Who puts containers into cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// crun, by `linux.cgroupsPath` below the cgroup v2 mount.
+    Cgroupfs,
+    /// Nobody but the caller: crun refuses hosts that still mount cgroup v1 controllers.
+    Disabled,
+}
+
+/// Programs, directories and limits of an [`OciRuntime`](crate::OciRuntime). All paths are absolute.
+#[derive(Clone, Debug)]
+pub struct OciRuntimeOptions {
+    /// crun, 1.8 or newer.
+    pub crun: Program,
+    /// conmon, 2.1.6 or newer.
+    pub conmon: Program,
+    /// `crun --root`: crun's own state, one directory per container. On tmpfs.
+    pub root: Utf8PathBuf,
+    /// `conmon --exit-dir`: holds nothing but one file per ended container, named by its id. conmon writes a
+    /// temporary name and renames it, so watch for `IN_MOVED_TO` (inotify(7)). On tmpfs.
+    pub exit_dir: Utf8PathBuf,
+    /// One directory per container for what conmon leaves (pid files, OOM mark), and `s/` with the links to attach
+    /// sockets. On tmpfs, not a parent of any bundle, at most 33 bytes (`sun_path` has 108, see unix(7)).
+    pub monitor_dir: Utf8PathBuf,
+    /// Who puts containers into cgroups.
+    pub cgroup_manager: CgroupManager,
+    /// Time that each single call of crun or conmon has.
+    pub deadline: Duration,
+}
