@@ -1,9 +1,20 @@
 //! Images.
 
 pub mod apply;
+mod credentials;
 mod digest;
 mod layer_store;
+mod options;
+mod platform;
+mod pull;
+mod records;
+mod reference;
+mod registry;
+mod store;
 
+pub use credentials::AuthFields;
+pub use credentials::Credentials;
+pub use credentials::CredentialsError;
 pub use digest::ChainId;
 pub use digest::Digest;
 pub use digest::DigestError;
@@ -15,3 +26,24 @@ pub use layer_store::RootfsOptions;
 pub use layer_store::SpooledLayer;
 pub use layer_store::StoredLayer;
 pub use layer_store::Usage;
+pub use options::ImageStoreOptions;
+pub use options::RetryPolicy;
+pub use platform::Platform;
+pub use pull::LayerProgress;
+pub use pull::LayerState;
+pub use pull::ProgressSender;
+pub use pull::PullError;
+pub use pull::PullPhase;
+pub use pull::PullProgress;
+pub use records::ImageId;
+pub use records::ImageRecord;
+pub use reference::Reference;
+pub use reference::ReferenceError;
+pub use reference::ReferenceProblem;
+pub use registry::Endpoint;
+pub use registry::EndpointError;
+pub use registry::Registries;
+pub use registry::RegistryConfig;
+pub use store::Collected;
+pub use store::ImageStore;
+pub use store::ImageStoreError;
