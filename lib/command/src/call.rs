@@ -9,11 +9,11 @@ use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use crate::{CommandError, Program, fds};
+use crate::{CommandError, Program, cgroup, fds};
 
-/// Output kept of each stream, in bytes. Programs that nexcage drives answer in
+/// Output kept of each stream unless told otherwise, in bytes. Programs that nexcage drives answer in
 /// kilobytes; one that does not must not take the daemon's memory with it.
-const OUTPUT_LIMIT: u64 = 16 << 20;
+const OUTPUT_LIMIT: usize = 16 << 20;
 
 /// What the program reads as standard input.
 #[derive(Debug, Default)]
@@ -28,13 +28,25 @@ pub enum Stdin {
 /// A call under construction. See the crate's documentation for what every call has.
 #[derive(Debug)]
 pub struct Command {
-    program: Utf8PathBuf,
-    args: Vec<OsString>,
+    pub(crate) program: Utf8PathBuf,
+    pub(crate) args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     directory: Option<Utf8PathBuf>,
     stdin: Stdin,
-    files: Vec<(OwnedFd, RawFd)>,
+    pub(crate) files: Vec<(OwnedFd, RawFd)>,
+    cgroup: Option<Utf8PathBuf>,
+    output: OutputTo,
+    linger: Option<Duration>,
     deadline: Duration,
+}
+
+/// Where standard output and standard error go.
+#[derive(Debug)]
+enum OutputTo {
+    /// Kept, up to so many bytes each.
+    Memory(usize),
+    /// `/dev/null`.
+    Null,
 }
 
 /// How a call ended, and what it wrote.
@@ -42,9 +54,9 @@ pub struct Command {
 pub struct Output {
     /// Exit status.
     pub status: ExitStatus,
-    /// Standard output, at most 16 MiB.
+    /// Standard output, at most the call's output limit (16 MiB by default).
     pub stdout: Vec<u8>,
-    /// Standard error, at most 16 MiB.
+    /// Standard error, likewise.
     pub stderr: Vec<u8>,
 }
 
@@ -70,6 +82,9 @@ impl Command {
             directory: None,
             stdin: Stdin::Null,
             files: Vec::new(),
+            cgroup: None,
+            output: OutputTo::Memory(OUTPUT_LIMIT),
+            linger: None,
             deadline,
         }
     }
@@ -116,6 +131,35 @@ impl Command {
         self
     }
 
+    /// Runs in the cgroup of this cgroup v2 directory, from before its first instruction.
+    #[must_use]
+    pub fn cgroup(mut self, directory: impl Into<Utf8PathBuf>) -> Self {
+        self.cgroup = Some(directory.into());
+        self
+    }
+
+    /// Keeps at most `bytes` of each output stream; the rest is read and thrown away.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output = OutputTo::Memory(bytes);
+        self
+    }
+
+    /// Gives `/dev/null` as standard output and standard error: for a program that leaves processes behind.
+    #[must_use]
+    pub fn discard_output(mut self) -> Self {
+        self.output = OutputTo::Null;
+        self
+    }
+
+    /// When the program has ended, waits at most `duration` for other processes that still hold its
+    /// output streams. Without this, output ends when all of them have closed it.
+    #[must_use]
+    pub fn linger(mut self, duration: Duration) -> Self {
+        self.linger = Some(duration);
+        self
+    }
+
     /// The command line, for messages.
     pub fn line(&self) -> String {
         let mut line = self.program.to_string();
@@ -134,17 +178,7 @@ impl Command {
     ///
     /// A [`CommandError`] of any kind; a status other than 0 is [`CommandError::Failed`].
     pub async fn run(self) -> Result<Output, CommandError> {
-        let line = self.line();
-        let output = self.run_any_status().await?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        Err(CommandError::Failed {
-            command: line,
-            status: output.status,
-            stdout: output.stdout_text(),
-            stderr: output.stderr_text(),
-        })
+        self.start()?.succeed().await
     }
 
     /// As [`run`](Self::run), but any exit status is an answer.
@@ -153,18 +187,155 @@ impl Command {
     ///
     /// All of [`CommandError`] but `Failed`.
     pub async fn run_any_status(self) -> Result<Output, CommandError> {
-        let command = self.line();
-        let deadline = self.deadline;
-        tracing::trace!(%command, "start");
+        self.start()?.end().await
+    }
 
-        let (mut child, input) = self.spawn(&command)?;
-        let group = Group::of(&child);
+    /// Starts the program without waiting for it.
+    pub(crate) fn start(self) -> Result<Running, CommandError> {
+        let line = self.line();
+        self.start_as(line)
+    }
+
+    /// As [`start`](Self::start), with another command line for messages.
+    pub(crate) fn start_as(self, line: String) -> Result<Running, CommandError> {
+        tracing::trace!(command = %line, "start");
+        let (deadline, linger) = (self.deadline, self.linger);
+        let limit = match self.output {
+            OutputTo::Memory(limit) => limit,
+            OutputTo::Null => 0,
+        };
+        let (child, input) = self.spawn(&line)?;
+        Ok(Running {
+            group: Group::of(&child),
+            child,
+            input,
+            line,
+            limit,
+            linger,
+            deadline,
+        })
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the place that may")]
+    fn spawn(self, line: &str) -> Result<(tokio::process::Child, Vec<u8>), CommandError> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.env)
+            .current_dir(self.directory.as_deref().unwrap_or("/".into()))
+            .process_group(0)
+            .kill_on_drop(true);
+        let input = match self.stdin {
+            Stdin::Null => {
+                command.stdin(Stdio::null());
+                Vec::new()
+            }
+            Stdin::Bytes(bytes) => {
+                command.stdin(Stdio::piped());
+                bytes
+            }
+        };
+        match self.output {
+            OutputTo::Memory(_) => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            OutputTo::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
+        };
+        let failed = |source| CommandError::Start {
+            command: line.to_owned(),
+            source,
+        };
+        if let Some(directory) = &self.cgroup {
+            cgroup::join(&mut command, directory).map_err(failed)?;
+        }
+        fds::inherit(&mut command, self.files);
+        let child = command.spawn().map_err(failed)?;
+        Ok((child, input))
+    }
+}
+
+/// Waits for the child's end and for its streams, for these at most `linger` longer.
+async fn wait(
+    child: &mut tokio::process::Child,
+    streams: impl Future<Output = std::io::Result<()>>,
+    linger: Option<Duration>,
+) -> std::io::Result<ExitStatus> {
+    let mut streams = std::pin::pin!(streams);
+    let Some(linger) = linger else {
+        streams.await?;
+        return child.wait().await;
+    };
+    tokio::select! {
+        // Cancel-safe: only borrowed, and awaited again in the other arm.
+        done = &mut streams => {
+            done?;
+            child.wait().await
+        }
+        // Cancel-safe: `Child::wait` is documented so.
+        status = child.wait() => {
+            if let Ok(done) = tokio::time::timeout(linger, streams).await {
+                done?;
+            }
+            status
+        }
+    }
+}
+
+/// A program that was started. Dropping it kills the program and its process group.
+#[derive(Debug)]
+pub(crate) struct Running {
+    // First, so that the group is killed before the child is reaped.
+    group: Group,
+    child: tokio::process::Child,
+    input: Vec<u8>,
+    line: String,
+    limit: usize,
+    linger: Option<Duration>,
+    deadline: Duration,
+}
+
+impl Running {
+    /// Its process id, while it has not been waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits for it; a status other than 0 is an error.
+    pub(crate) async fn succeed(self) -> Result<Output, CommandError> {
+        let command = self.line.clone();
+        let output = self.end().await?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        Err(CommandError::Failed {
+            command,
+            status: output.status,
+            stdout: output.stdout_text(),
+            stderr: output.stderr_text(),
+        })
+    }
+
+    /// Waits for it, feeding its input and reading its output.
+    pub(crate) async fn end(self) -> Result<Output, CommandError> {
+        let Self {
+            group,
+            mut child,
+            input,
+            line: command,
+            limit,
+            linger,
+            deadline,
+        } = self;
         let mut stdout = Vec::new();
         let mut stderr = Vec::new();
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let stdin = child.stdin.take();
 
-        let talk = async {
+        let streams = async {
             let feed = async {
                 if let Some(mut stdin) = stdin {
                     // A program may end without reading all of it; its status tells.
@@ -172,10 +343,14 @@ impl Command {
                 }
                 Ok(())
             };
-            tokio::try_join!(feed, drain(out, &mut stdout), drain(err, &mut stderr))?;
-            child.wait().await
+            tokio::try_join!(
+                feed,
+                drain(out, limit, &mut stdout),
+                drain(err, limit, &mut stderr)
+            )
+            .map(|_| ())
         };
-        let ended = tokio::time::timeout(deadline, talk).await;
+        let ended = tokio::time::timeout(deadline, wait(&mut child, streams, linger)).await;
         match ended {
             Ok(Ok(status)) => {
                 group.disarm();
@@ -198,52 +373,22 @@ impl Command {
             }
         }
     }
-
-    #[allow(clippy::disallowed_methods, reason = "this is the place that may")]
-    fn spawn(self, line: &str) -> Result<(tokio::process::Child, Vec<u8>), CommandError> {
-        let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .env("LC_ALL", "C.UTF-8")
-            .envs(self.env)
-            .current_dir(self.directory.as_deref().unwrap_or("/".into()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let input = match self.stdin {
-            Stdin::Null => {
-                command.stdin(Stdio::null());
-                Vec::new()
-            }
-            Stdin::Bytes(bytes) => {
-                command.stdin(Stdio::piped());
-                bytes
-            }
-        };
-        fds::inherit(&mut command, self.files);
-        let child = command.spawn().map_err(|source| CommandError::Start {
-            command: line.to_owned(),
-            source,
-        })?;
-        Ok((child, input))
-    }
 }
 
-/// Reads a stream to its end, keeping at most [`OUTPUT_LIMIT`] bytes.
-async fn drain<R: AsyncRead + Unpin>(from: Option<R>, to: &mut Vec<u8>) -> std::io::Result<()> {
+/// Reads a stream to its end, keeping at most `limit` bytes.
+async fn drain<R: AsyncRead + Unpin>(
+    from: Option<R>,
+    limit: usize,
+    to: &mut Vec<u8>,
+) -> std::io::Result<()> {
     let Some(mut from) = from else { return Ok(()) };
-    (&mut from).take(OUTPUT_LIMIT).read_to_end(to).await?;
+    (&mut from).take(limit as u64).read_to_end(to).await?;
     tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
     Ok(())
 }
 
 /// Kills the whole process group when dropped while armed.
+#[derive(Debug)]
 struct Group(Option<Pid>);
 
 impl Group {
@@ -327,6 +472,57 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_read_and_dropped() {
+        let out = Command::new(&program("head"), SOON)
+            .args(["-c", "3000000", "/dev/zero"])
+            .output_limit(1000)
+            .run()
+            .await
+            .unwrap();
+        assert_eq!(out.stdout.len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_process_left_behind_is_waited_for_only_while_lingering() {
+        let started = std::time::Instant::now();
+        let out = Command::new(&program("sh"), SOON)
+            .args(["-c", "sleep 30 & echo $!; echo bad >&2; exit 3"])
+            .linger(Duration::from_millis(100))
+            .run_any_status()
+            .await
+            .unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5));
+        assert_eq!(out.status.code(), Some(3));
+        assert_eq!(out.stderr, b"bad\n");
+        let left = Pid::from_raw(out.stdout_text().trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(left, Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn discarded_output_holds_nobody_up() {
+        let started = std::time::Instant::now();
+        let out = Command::new(&program("sh"), SOON)
+            .args(["-c", "sleep 3 & echo lost"])
+            .discard_output()
+            .run()
+            .await
+            .unwrap();
+        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(out.stdout.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_missing_cgroup_is_named() {
+        let e = Command::new(&program("true"), SOON)
+            .cgroup("/sys/fs/cgroup/no-such-group")
+            .run()
+            .await
+            .unwrap_err();
+        let source = std::error::Error::source(&e).unwrap().to_string();
+        assert!(source.contains("/sys/fs/cgroup/no-such-group"), "{source}");
     }
 
     #[tokio::test]

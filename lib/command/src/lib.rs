@@ -7,18 +7,29 @@
 //! deadline passes or the future is dropped. Every failure is one [`CommandError`]
 //! with the command line, the status and both outputs.
 //!
+//! A program that leaves processes behind (a monitor that daemonizes, a shell with background jobs) is
+//! called with [`Command::discard_output`] or [`Command::linger`], since those processes hold its output streams.
+//!
+//! A program that must be in its cgroup before its first instruction is started
+//! [held](Command::start_held): a small program (nexcage itself, by [`hold`]) waits on a
+//! pipe in its place and becomes it when released.
+//!
 //! There are no tasks and no channels: a call lives exactly as long as its future.
 //!
 //! Start reading at [`Command::run`].
 
 mod call;
+mod cgroup;
 mod error;
 mod fds;
+mod hold;
 mod program;
 
 pub use call::Command;
 pub use call::Output;
 pub use call::Stdin;
 pub use error::CommandError;
+pub use hold::Held;
+pub use hold::hold;
 pub use program::Program;
 pub use program::ProgramError;
