@@ -314,20 +314,20 @@ fn is_registry_host(text: &str) -> bool {
         && url::Url::parse(&format!("http://{text}/")).is_ok_and(|url| same(&url))
 }
 
-/// Takes numbers that are outside of what the schema allows out of `value`.
-pub(crate) fn numbers(schema: &Value, value: &mut Value, at: &str, problems: &mut Vec<Problem>) {
+/// Takes out of `value` what is not an object where the schema has one (serde would take a list for the
+/// fields in order), and what is not a number in the schema's range where it has a number.
+pub(crate) fn shapes(schema: &Value, value: &mut Value, at: &str, problems: &mut Vec<Problem>) {
     let Value::Object(map) = value else { return };
     map.retain(|key, value| {
         let at = path::key(at, key);
         let Some(schema) = property(schema, key) else {
             return true;
         };
-        if value.is_object() {
-            numbers(schema, value, &at, problems);
-            return true;
-        }
-        match outside(schema, value) {
-            None => true,
+        match misshapen(schema, value) {
+            None => {
+                shapes(schema, value, &at, problems);
+                true
+            }
             Some(message) => {
                 problems.push(Problem { path: at, message });
                 false
@@ -336,26 +336,67 @@ pub(crate) fn numbers(schema: &Value, value: &mut Value, at: &str, problems: &mu
     });
 }
 
-/// The schema of a key; that of an optional object is behind `anyOf`.
+/// The schema of a key, without the `null` of an optional object.
 fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
-    let direct = |schema: &'a Value| {
-        let named = schema.get("properties").and_then(|p| p.get(key));
-        named.or_else(|| schema.get("additionalProperties").filter(|s| s.is_object()))
-    };
-    let choices = schema.get("anyOf").and_then(Value::as_array);
-    direct(schema).or_else(|| choices?.iter().find_map(direct))
+    let named = schema.get("properties").and_then(|p| p.get(key));
+    let any = || schema.get("additionalProperties").filter(|s| s.is_object());
+    let found = named.or_else(any)?;
+    let choices = found.get("anyOf").and_then(Value::as_array);
+    Some(
+        choices
+            .and_then(|c| c.iter().find(|s| is_object(s)))
+            .unwrap_or(found),
+    )
 }
 
-/// Why a number is not in the range of `schema`, if that has one.
-fn outside(schema: &Value, value: &Value) -> Option<String> {
-    let number = value.as_number()?;
-    let min = schema.get("minimum")?.as_u64()?;
-    let max = schema.get("maximum").and_then(Value::as_u64);
-    let inside = number
+/// Whether the schema is that of an object.
+pub(crate) fn is_object(schema: &Value) -> bool {
+    schema.get("type").and_then(Value::as_str) == Some("object")
+}
+
+/// Why a value cannot be what the schema says of objects and whole numbers.
+pub(crate) fn misshapen(schema: &Value, value: &Value) -> Option<String> {
+    if is_object(schema) {
+        return (!value.is_object()).then(|| format!("must be an object, not {}", shown(value)));
+    }
+    let types = schema.get("type")?;
+    let optional = types.get(0).is_some();
+    let is_number = types == "integer" || types.get(0).is_some_and(|first| first == "integer");
+    if !is_number || (optional && value.is_null()) {
+        return None;
+    }
+    let (min, max) = bounds(schema);
+    let inside = value
         .as_u64()
         .is_some_and(|n| n >= min && max.is_none_or(|max| n <= max));
     (!inside).then(|| match max {
-        Some(max) => format!("must be a whole number from {min} to {max}, not {number}"),
-        None => format!("must be a whole number of at least {min}, not {number}"),
+        Some(max) => format!(
+            "must be a whole number from {min} to {max}, not {}",
+            shown(value)
+        ),
+        None => format!(
+            "must be a whole number of at least {min}, not {}",
+            shown(value)
+        ),
     })
+}
+
+/// The range of whole numbers that the schema allows; no number here is signed.
+pub(crate) fn bounds(schema: &Value) -> (u64, Option<u64>) {
+    let bound = |name| schema.get(name).and_then(Value::as_u64);
+    let is_u32 = schema
+        .get("format")
+        .is_some_and(|format| format == "uint32");
+    let widest = is_u32.then_some(u64::from(u32::MAX));
+    (bound("minimum").unwrap_or(0), bound("maximum").or(widest))
+}
+
+/// A value in few words.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+        Value::String(_) => "a string".into(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
 }

@@ -9,9 +9,9 @@
 //! [`ConfigError::Invalid`] names everything that is wrong at once:
 //!
 //! 1. the text becomes a JSON value (a key given twice is refused), and the value becomes a
-//!    [`Config`]: unknown keys, wrong types and values a type does not allow are noted with their path and
-//!    taken out, until the rest fits;
-//! 2. what concerns several keys, or a number's range, is checked on the whole.
+//!    [`Config`]: unknown keys, wrong types, numbers out of range and other values that a type does not
+//!    allow are noted with their path and taken out, until the rest fits;
+//! 2. what concerns several keys is checked on the whole.
 //!
 //! A [`Config`] from [`Config::load`] or [`Config::parse`] has therefore passed every check that
 //! can be made without looking at the machine. Whether files and programs it names exist is found

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use crate::check;
 use crate::config::Config;
 use crate::error::{ConfigError, Problem};
+use crate::generate::schema_value;
 use crate::{path, strict};
 
 /// Where the file is when nobody says otherwise.
@@ -59,7 +60,13 @@ impl Config {
             source,
         })?;
         let mut reader = Reader::default();
-        reader.take_out_bad_numbers(&mut value);
+        let schema = schema_value();
+        if let Some(message) = check::misshapen(&schema, &value) {
+            let path = ".".into();
+            reader.problems.push(Problem { path, message });
+            value = Value::Object(Map::new());
+        }
+        check::shapes(&schema, &mut value, "", &mut reader.problems);
         let config = reader.read(value);
         let mut problems = reader.problems;
         check::check(&config, &mut problems);
@@ -153,12 +160,6 @@ impl Reader {
         let gone = self.removed.entry(list.to_owned()).or_default();
         gone.push(first);
         gone.sort_unstable();
-    }
-
-    /// Holds the file's numbers against the ranges that the types declare.
-    fn take_out_bad_numbers(&mut self, value: &mut Value) {
-        let schema = crate::generate::schema_value();
-        check::numbers(&schema, value, "", &mut self.problems);
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::check::bounds;
 use crate::generate::schema_value;
 use crate::reload::RELOADABLE;
 
@@ -118,8 +119,12 @@ fn paragraph(schema: &Value, text: &mut String) {
 
 /// What a value looks like.
 fn kind(schema: &Value) -> String {
-    if !choices(schema).is_empty() {
-        return "one of".into();
+    let values: Vec<String> = choices(schema)
+        .iter()
+        .filter_map(|choice| Some(format!("`{}`", choice.get("const")?)))
+        .collect();
+    if !values.is_empty() {
+        return format!("one of {}", values.join(", "));
     }
     let types = schema.get("type");
     let first = types.and_then(|t| t.as_str().or_else(|| t.get(0)?.as_str()));
@@ -139,8 +144,7 @@ fn kind(schema: &Value) -> String {
 }
 
 fn range(schema: &Value) -> String {
-    let bound = |name| schema.get(name).and_then(Value::as_u64);
-    match (bound("minimum").unwrap_or(0), bound("maximum")) {
+    match bounds(schema) {
         (min, Some(max)) => format!("whole number from {min} to {max}"),
         (min, None) => format!("whole number of at least {min}"),
     }

@@ -11,7 +11,7 @@ use crate::value::AbsolutePath;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// Where network configurations are; the first usable file by name (`.conf`, `.conflist`, `.json`) is the pod network.
+    /// Where network configurations are; the first file by name (`.conf`, `.conflist`, `.json`) is the pod network.
     /// It is looked at for each pod, so a network plugin may put its file there at any time.
     pub conf_dir: AbsolutePath,
     /// Where plugins are; the first directory that has a plugin wins.
