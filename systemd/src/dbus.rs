@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -92,20 +93,226 @@ impl SystemdScopes {
         *cached = Some(manager.clone());
         Ok(manager)
     }
+
+    /// Runs `call` with a deadline and explains its failure; a broken connection is forgotten.
+    async fn ask<T>(
+        &self,
+        doing: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, ScopeError> {
+        let failure = match tokio::time::timeout(DEADLINE, call).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                return Err(ScopeError::Deadline {
+                    doing,
+                    name: name.to_owned(),
+                    seconds: DEADLINE.as_secs(),
+                });
+            }
+        };
+        match failure {
+            Failure::Job(result) => Err(ScopeError::Job {
+                doing,
+                name: name.to_owned(),
+                result,
+            }),
+            Failure::Bus(source @ zbus::Error::InputOutput(_)) | Failure::Lost(source) => {
+                *self.manager.lock().await = None;
+                Err(ScopeError::Connect(source.into()))
+            }
+            Failure::Bus(source) => Err(ScopeError::Call {
+                doing,
+                name: name.to_owned(),
+                source: source.into(),
+            }),
+        }
+    }
+}
+
+/// Why a conversation with systemd did not come to a good end.
+enum Failure {
+    /// A call was refused or the connection broke.
+    Bus(zbus::Error),
+    /// The stream of signals ended: the connection is gone.
+    Lost(zbus::Error),
+    /// The job ended with this result instead of `done`.
+    Job(String),
+}
+
+impl From<zbus::Error> for Failure {
+    fn from(error: zbus::Error) -> Self {
+        Self::Bus(error)
+    }
+}
+
+/// Starts a job and waits until systemd says that it ended.
+///
+/// The signal is subscribed to before the call: a fast job may be over before the call returns.
+async fn run_job(
+    manager: &ManagerProxy<'_>,
+    name: &str,
+    start: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+) -> Result<(), Failure> {
+    // Argument 2 of JobRemoved is the unit: other units' jobs wake nobody here.
+    let mut removed = manager.receive_job_removed_with_args(&[(2, name)]).await?;
+    let job = start.await?;
+    while let Some(signal) = removed.next().await {
+        let args = signal.args()?;
+        if args.job != job {
+            continue;
+        }
+        return match args.result {
+            "done" => Ok(()),
+            other => Err(Failure::Job(other.to_owned())),
+        };
+    }
+    Err(Failure::Lost(zbus::Error::Failure(
+        "the bus closed the connection".to_owned(),
+    )))
+}
+
+/// Properties of a transient scope that holds a pod, org.freedesktop.systemd1(5) and systemd.scope(5).
+fn properties(spec: &ScopeSpec) -> Vec<(&'static str, Variant<'_>)> {
+    vec![
+        ("Description", Variant::from(spec.description.as_str())),
+        ("Slice", Variant::from(spec.slice.as_str())),
+        // With it systemd enables all controllers for the scope and leaves everything below it alone.
+        ("Delegate", Variant::from(true)),
+        // Pods end at shutdown when kubelet ends them, not when systemd isolates shutdown.target.
+        ("DefaultDependencies", Variant::from(false)),
+        // A failed scope would keep its name.
+        ("CollectMode", Variant::from("inactive-or-failed")),
+        (
+            "TimeoutStopUSec",
+            Variant::from(u64::try_from(STOP_TIMEOUT.as_micros()).unwrap_or(u64::MAX)),
+        ),
+        ("PIDs", Variant::from(spec.pids.clone())),
+    ]
+}
+
+/// Whether a call failed with this D-Bus error.
+fn is(error: &zbus::Error, name: &str) -> bool {
+    matches!(error, zbus::Error::MethodError(known, _, _) if known.as_str() == name)
 }
 
 #[async_trait]
 impl ScopeManager for SystemdScopes {
-    async fn start_scope(&self, _spec: &ScopeSpec) -> Result<(), ScopeError> {
-        todo!()
+    async fn start_scope(&self, spec: &ScopeSpec) -> Result<(), ScopeError> {
+        let manager = self.manager().await?;
+        let name = spec.name.as_str();
+        let start = || async {
+            let properties = properties(spec);
+            let call = manager.start_transient_unit(name, "fail", &properties, &[]);
+            run_job(&manager, name, call).await
+        };
+        let start_anew = async {
+            match start().await {
+                Err(Failure::Bus(e)) if is(&e, "org.freedesktop.systemd1.UnitExists") => {
+                    // It ended badly in an earlier life. A live one stays, and the second try fails as well.
+                    manager.reset_failed_unit(name).await?;
+                    start().await
+                }
+                other => other,
+            }
+        };
+        self.ask("start", name, start_anew).await
     }
-    async fn stop_scope(&self, _name: &str) -> Result<(), ScopeError> {
-        todo!()
+
+    async fn stop_scope(&self, name: &str) -> Result<(), ScopeError> {
+        let manager = self.manager().await?;
+        let stop = async {
+            let call = manager.stop_unit(name, "replace");
+            match run_job(&manager, name, call).await {
+                Err(Failure::Bus(e)) if is(&e, "org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
+                other => other,
+            }
+        };
+        self.ask("stop", name, stop).await
     }
-    async fn scope_exists(&self, _name: &str) -> Result<bool, ScopeError> {
-        todo!()
+
+    async fn scope_exists(&self, name: &str) -> Result<bool, ScopeError> {
+        Ok(!self.units(name).await?.is_empty())
     }
-    async fn list(&self, _prefix: &str) -> Result<Vec<String>, ScopeError> {
-        todo!()
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, ScopeError> {
+        self.units(&format!("{prefix}*.scope")).await
+    }
+}
+
+impl SystemdScopes {
+    /// Names of the units that match a glob(7) pattern and are not dead.
+    async fn units(&self, pattern: &str) -> Result<Vec<String>, ScopeError> {
+        let manager = self.manager().await?;
+        let list = async { Ok(manager.list_units_by_patterns(&[], &[pattern]).await?) };
+        let units = self.ask("list", pattern, list).await?;
+        Ok(units
+            .into_iter()
+            .filter(|unit| !matches!(unit.3.as_str(), "inactive" | "failed"))
+            .map(|unit| unit.0)
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::Type;
+
+    #[test]
+    fn properties_have_the_types_of_the_interface() {
+        let spec = ScopeSpec {
+            name: "nexcage-1.scope".into(),
+            slice: "kubepods.slice".into(),
+            description: "pod default/web".into(),
+            pids: vec![7, 8],
+        };
+        let types: Vec<(&str, String)> = properties(&spec)
+            .into_iter()
+            .map(|(name, value)| (name, value.value_signature().to_string()))
+            .collect();
+        let expected = [
+            ("Description", "s"),
+            ("Slice", "s"),
+            ("Delegate", "b"),
+            ("DefaultDependencies", "b"),
+            ("CollectMode", "s"),
+            ("TimeoutStopUSec", "t"),
+            ("PIDs", "au"),
+        ];
+        assert_eq!(types.len(), expected.len());
+        for ((name, signature), expected) in types.iter().zip(expected) {
+            assert_eq!((*name, signature.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn calls_have_the_signatures_of_the_interface() {
+        type StartTransientUnit<'a> = (
+            &'a str,
+            &'a str,
+            &'a [(&'a str, Variant<'a>)],
+            &'a [(&'a str, &'a [(&'a str, Variant<'a>)])],
+        );
+        assert_eq!(
+            StartTransientUnit::SIGNATURE.to_string(),
+            "(ssa(sv)a(sa(sv)))"
+        );
+        assert_eq!(Vec::<Unit>::SIGNATURE.to_string(), "a(ssssssouso)");
+    }
+
+    #[tokio::test]
+    async fn without_a_bus_the_error_can_be_retried() {
+        if std::path::Path::new("/run/dbus/system_bus_socket").exists() {
+            eprintln!("skipped: this machine has a system bus");
+            return;
+        }
+        let error = SystemdScopes::default()
+            .scope_exists("nexcage-1.scope")
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ScopeError::Connect(_)), "{error}");
+        assert!(error.is_retryable());
     }
 }

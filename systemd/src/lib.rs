@@ -17,6 +17,7 @@
 
 mod activation;
 mod dbus;
+mod fake;
 
 mod notify;
 mod scope;
@@ -25,6 +26,7 @@ mod slice;
 pub use activation::ActivationError;
 pub use activation::activated_listener;
 pub use dbus::SystemdScopes;
+pub use fake::FakeScopes;
 
 pub use notify::Notifier;
 pub use notify::watchdog_interval;
