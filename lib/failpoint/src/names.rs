@@ -5,4 +5,11 @@ pub const ALL: &[&str] = &[
     "cni.added",
     "cni.recorded",
     "cni.deleted",
+    // A container: its directories, conmon, crun's part of it, its start, crun's delete, the directories gone.
+    "oci.prepared",
+    "oci.conmon-started",
+    "oci.created",
+    "oci.started",
+    "oci.deleted",
+    "oci.forgotten",
 ];

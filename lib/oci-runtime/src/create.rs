@@ -1,10 +1,25 @@
 //! Creating a container under conmon.
 
-use camino::{Utf8Path, Utf8PathBuf};
-use nexcage_command::CommandError;
+use std::io;
+use std::os::fd::OwnedFd;
 
-use crate::OciRuntime;
+use camino::{Utf8Path, Utf8PathBuf};
+use nexcage_command::{Command, CommandError};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe::Receiver;
+
 use crate::error::OciError;
+use crate::files::Files;
+use crate::hybrid::create_runtime;
+use crate::messages::{self, Answer};
+use crate::options::CgroupManager;
+use crate::process::Stat;
+use crate::runtime::{global_args, memory_file};
+use crate::{OciRuntime, cgroup, conmon};
+
+/// File descriptor of conmon's answer pipe.
+const SYNC_PIPE: i32 = 3;
 
 /// A container to create. Its bundle has `config.json` and the root filesystem.
 #[derive(Clone, Debug)]
@@ -23,9 +38,10 @@ pub struct CreateContainer {
     pub stdin_once: bool,
     /// Cgroup v2 directory that conmon runs in.
     pub monitor_cgroup: Option<Utf8PathBuf>,
-    /// Cgroup v2 directory that the created process is moved to before it is started. Only for
-    /// [`CgroupManager::Disabled`](crate::CgroupManager::Disabled); otherwise crun does it.
-    pub container_cgroup: Option<Utf8PathBuf>,
+    /// The container's own cgroup v2 directory. With [`CgroupManager::Cgroupfs`] it is the one that
+    /// `linux.cgroupsPath` names and crun makes; with [`CgroupManager::Disabled`] it is made here and the process is
+    /// moved into it before it can be started. Removed by `delete`.
+    pub container_cgroup: Utf8PathBuf,
 }
 
 /// A created container: its process waits for `start`.
@@ -85,28 +101,344 @@ impl CreateError {
 impl OciRuntime {
     /// Creates a container under a conmon of its own, which outlives this process.
     ///
-    /// When it fails or the future is dropped, `delete(id, true)` and `forget` remove all that may be left; on failure
-    /// that has been done already.
+    /// On failure nothing is left. If the future is dropped or the process dies, `delete(id, true)` and `forget`
+    /// remove whatever there is.
     ///
     /// # Errors
     ///
-    /// A [`CreateError`] of any kind.
+    /// A [`CreateError`] of any kind; if the id is taken, its owner is left alone.
     pub async fn create(&self, container: &CreateContainer) -> Result<Created, CreateError> {
-        todo!("{container:?}")
+        let step = |source| CreateError::Step {
+            id: container.id.clone(),
+            source,
+        };
+        let files = self.files(&container.id).map_err(step)?;
+        check_paths(container).map_err(step)?;
+        self.claim(&container.id, &files).await.map_err(step)?;
+        let created = self.try_create(container, &files).await;
+        if created.is_err() {
+            let cleaned = match self.delete(&container.id, true).await {
+                Ok(()) => self.forget(&container.id).await,
+                Err(e) => Err(e),
+            };
+            if let Err(error) = cleaned {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(container = container.id, error, "cannot clean up");
+            }
+        }
+        created
     }
 
-    /// Creates a container without conmon: its standard streams are `/dev/null`, nothing keeps its exit code.
-    /// Writes its process id to `pid_file` and returns it.
+    async fn try_create(
+        &self,
+        container: &CreateContainer,
+        files: &Files,
+    ) -> Result<Created, CreateError> {
+        let id = &container.id;
+        let step = |source| CreateError::Step {
+            id: id.clone(),
+            source,
+        };
+        self.prepare(container, files).await.map_err(step)?;
+        nexcage_failpoint::hit("oci.prepared");
+
+        let (receiver, sender) = answer_pipe().map_err(|source| {
+            step(OciError::File {
+                id: id.clone(),
+                path: "pipe".into(),
+                source,
+            })
+        })?;
+        let command = self
+            .conmon_command(container, files, sender)
+            .map_err(step)?;
+        let line = command.line();
+        // Ends when conmon has become a daemon.
+        let ran = command.run().await;
+        ran.map_err(|source| CreateError::Monitor {
+            id: id.clone(),
+            source,
+        })?;
+        nexcage_failpoint::hit("oci.conmon-started");
+
+        let pid = self.await_answer(id, line, receiver).await?;
+        let created = self.adopt(container, files, pid).await.map_err(step)?;
+        nexcage_failpoint::hit("oci.created");
+        Ok(created)
+    }
+
+    /// Takes the id, or refuses it before anything of its owner is touched.
+    async fn claim(&self, id: &str, files: &Files) -> Result<(), OciError> {
+        let failed = |path: &Utf8Path, source| OciError::File {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            source,
+        };
+        let parent = &self.options.monitor_dir;
+        let made = tokio::fs::create_dir_all(parent).await;
+        made.map_err(|e| failed(parent, e))?;
+        match tokio::fs::create_dir(&files.monitor).await {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken(id)),
+            Err(e) => Err(failed(&files.monitor, e)),
+        }
+    }
+
+    /// Makes what conmon and crun want.
+    async fn prepare(&self, container: &CreateContainer, files: &Files) -> Result<(), OciError> {
+        let id = &container.id;
+        let failed = |path: &Utf8Path, source| OciError::File {
+            id: id.clone(),
+            path: path.to_owned(),
+            source,
+        };
+        for directory in [&files.sockets, &self.options.exit_dir] {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|e| failed(directory, e))?;
+        }
+        let linked = tokio::fs::symlink(&container.container_cgroup, &files.cgroup).await;
+        linked.map_err(|e| failed(&files.cgroup, e))?;
+        if self.options.cgroup_manager == CgroupManager::Disabled {
+            let group = &container.container_cgroup;
+            let made = tokio::fs::create_dir_all(group).await;
+            made.map_err(|e| failed(group, e))?;
+        }
+        Ok(())
+    }
+
+    fn conmon_command(
+        &self,
+        container: &CreateContainer,
+        files: &Files,
+        sender: OwnedFd,
+    ) -> Result<Command, OciError> {
+        let runtime = create_runtime(&self.options).map_err(|e| OciError::Unable {
+            id: container.id.clone(),
+            reason: e.to_string(),
+        })?;
+        let args = conmon::arguments(
+            &self.options,
+            files,
+            container,
+            runtime.program.path(),
+            &runtime.args,
+        );
+        let command = Command::new(&self.options.conmon, self.options.deadline)
+            .args(args)
+            .env("_OCI_SYNCPIPE", SYNC_PIPE.to_string())
+            .env("TMPDIR", files.monitor.as_str())
+            // conmon leaves its OOM mark where it runs, too.
+            .directory(files.monitor.clone())
+            .file(sender, SYNC_PIPE);
+        Ok(match &container.monitor_cgroup {
+            Some(group) => command.cgroup(group.clone()),
+            None => command,
+        })
+    }
+
+    /// Reads conmon's one line. conmon 2.1.6 never closes the pipe, later ones do.
+    async fn await_answer(
+        &self,
+        id: &str,
+        command: String,
+        receiver: Receiver,
+    ) -> Result<u32, CreateError> {
+        let mut line = Vec::new();
+        let mut receiver = BufReader::new(receiver);
+        let reading = receiver.read_until(b'\n', &mut line);
+        let deadline = self.options.deadline;
+        let failure = match tokio::time::timeout(deadline, reading).await {
+            Ok(Ok(_)) => match messages::answer(&line) {
+                Answer::Created(pid) => return Ok(pid),
+                Answer::Failed(message) => {
+                    return Err(CreateError::Refused {
+                        id: id.to_owned(),
+                        message,
+                    });
+                }
+            },
+            Ok(Err(source)) => CommandError::Io { command, source },
+            Err(_) => CommandError::Deadline {
+                command,
+                deadline,
+                stderr: String::new(),
+            },
+        };
+        Err(CreateError::Monitor {
+            id: id.to_owned(),
+            source: failure,
+        })
+    }
+
+    /// Puts the waiting process where it belongs and notes who it is.
+    async fn adopt(
+        &self,
+        container: &CreateContainer,
+        files: &Files,
+        pid: u32,
+    ) -> Result<Created, OciError> {
+        let id = &container.id;
+        if self.options.cgroup_manager == CgroupManager::Disabled {
+            let group = &container.container_cgroup;
+            let moved = cgroup::enter(group, pid).await;
+            moved.map_err(|source| OciError::File {
+                id: id.clone(),
+                path: group.clone(),
+                source,
+            })?;
+        }
+        let conmon_pid = read_pid(&files.conmon_pid)
+            .await
+            .map_err(|source| OciError::File {
+                id: id.clone(),
+                path: files.conmon_pid.clone(),
+                source,
+            })?;
+        let stat = Stat::of(pid).ok_or_else(|| OciError::Unable {
+            id: id.clone(),
+            reason: format!("its first process {pid} ended before it was started"),
+        })?;
+        Ok(Created {
+            pid,
+            start_time: stat.start_time,
+            conmon_pid,
+        })
+    }
+
+    /// Creates a container without conmon: its standard streams are `/dev/null`, nothing keeps its exit code, and
+    /// its cgroup is the caller's business where crun does none. Writes its process id to `pid_file` and returns it.
+    ///
+    /// On failure nothing is left.
     ///
     /// # Errors
     ///
-    /// [`OciError::Refused`] or [`OciError::Command`].
+    /// [`OciError::Unable`] if the id is taken, [`OciError::Refused`] with crun's words, or [`OciError::Command`].
     pub async fn create_plain(
         &self,
         id: &str,
         bundle: &Utf8Path,
         pid_file: &Utf8Path,
     ) -> Result<u32, OciError> {
-        todo!("{id} {bundle} {pid_file}")
+        // crun's own check would come too late: by then a failure could be of either container.
+        if self.files(id)?.crun.exists() {
+            return Err(taken(id));
+        }
+        let created = self.try_create_plain(id, bundle, pid_file).await;
+        if created.is_err() {
+            if let Err(error) = self.delete(id, true).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(container = id, error, "cannot clean up");
+            }
+            let _ = tokio::fs::remove_file(pid_file).await;
+        }
+        created
     }
+
+    async fn try_create_plain(
+        &self,
+        id: &str,
+        bundle: &Utf8Path,
+        pid_file: &Utf8Path,
+    ) -> Result<u32, OciError> {
+        const DOING: &str = "create";
+        let file_failed = |path: &Utf8Path, source| OciError::File {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            source,
+        };
+        let runtime = create_runtime(&self.options).map_err(|e| OciError::Unable {
+            id: id.to_owned(),
+            reason: e.to_string(),
+        })?;
+        let log = memory_file(b"").map_err(|e| file_failed("memfd".into(), e))?;
+        let crun_log = log
+            .try_clone()
+            .map_err(|e| file_failed("memfd".into(), e))?;
+        let ran = Command::new(&runtime.program, self.options.deadline)
+            .args(runtime.args)
+            .args(global_args(&self.options))
+            .args(["--log=/proc/self/fd/3", "--log-format=json", DOING])
+            .arg(format!("--bundle={bundle}"))
+            .arg(format!("--pid-file={pid_file}"))
+            .arg(id)
+            .file(crun_log, 3)
+            // The container's first process inherits them.
+            .discard_output()
+            .run()
+            .await;
+        match ran {
+            Ok(_) => {}
+            Err(source @ CommandError::Failed { .. }) => {
+                let text =
+                    messages::logged_errors(log).map_err(|e| file_failed("memfd".into(), e))?;
+                return Err(match text {
+                    Some(message) => OciError::Refused {
+                        id: id.to_owned(),
+                        doing: DOING,
+                        message,
+                    },
+                    None => OciError::Command {
+                        id: id.to_owned(),
+                        doing: DOING,
+                        source,
+                    },
+                });
+            }
+            Err(source) => {
+                return Err(OciError::Command {
+                    id: id.to_owned(),
+                    doing: DOING,
+                    source,
+                });
+            }
+        }
+        nexcage_failpoint::hit("oci.created");
+        read_pid(pid_file)
+            .await
+            .map_err(|e| file_failed(pid_file, e))
+    }
+}
+
+fn taken(id: &str) -> OciError {
+    OciError::Unable {
+        id: id.to_owned(),
+        reason: "it already exists, or is left from a crash and must be deleted by force and forgotten first"
+            .to_owned(),
+    }
+}
+
+/// A pipe whose reading end this process keeps.
+fn answer_pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((Receiver::from_owned_fd(read)?, write))
+}
+
+async fn read_pid(path: &Utf8Path) -> io::Result<u32> {
+    let text = tokio::fs::read_to_string(path).await?;
+    text.trim()
+        .parse()
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Refuses paths that conmon would misunderstand.
+fn check_paths(container: &CreateContainer) -> Result<(), OciError> {
+    let unable = |reason: String| OciError::Unable {
+        id: container.id.clone(),
+        reason,
+    };
+    let CreateContainer {
+        bundle, log_path, ..
+    } = container;
+    for path in [bundle, log_path] {
+        if !path.is_absolute() {
+            return Err(unable(format!("{path} must be an absolute path")));
+        }
+    }
+    // conmon takes what follows as something else and writes to a shorter path.
+    if log_path.as_str().contains(':') {
+        return Err(unable(format!(
+            "the log path {log_path} must not contain a colon"
+        )));
+    }
+    Ok(())
 }

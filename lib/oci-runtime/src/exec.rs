@@ -1,13 +1,24 @@
 //! Running one more process in a container and waiting for it.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
-use nexcage_command::CommandError;
+use nexcage_command::{Command, CommandError};
 use oci_spec::runtime::Process;
 
-use crate::OciRuntime;
+use crate::cgroup::ExecCgroup;
 use crate::error::OciError;
+use crate::lifecycle::Status;
+use crate::options::CgroupManager;
+use crate::runtime::memory_file;
+use crate::{OciRuntime, messages};
+
+/// How long output is read after the process has ended while a background process of it holds the streams open.
+/// What the process itself wrote is in the pipes by then.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// A process to run in a container.
 #[derive(Clone, Debug)]
@@ -18,9 +29,6 @@ pub struct ExecSync {
     pub timeout: Option<Duration>,
     /// Bytes kept of each output stream; what comes after is read and thrown away.
     pub output_limit: usize,
-    /// The container's own cgroup v2 directory. The process runs in a sub-cgroup of it while the call lasts, so that a
-    /// timeout ends all of its descendants and nothing else.
-    pub container_cgroup: Utf8PathBuf,
 }
 
 /// How the process ended, and what it wrote.
@@ -92,13 +100,143 @@ impl ExecError {
 }
 
 impl OciRuntime {
-    /// Runs a process in a running container and waits for its end. A background process that it leaves
-    /// goes on running.
+    /// Runs a process in a running container that [`create`](Self::create) made and waits for its end. It runs in a
+    /// sub-cgroup of the container's, so that a timeout ends all of its descendants and nothing else; a background
+    /// process that it leaves when it ends by itself goes on running.
     ///
     /// # Errors
     ///
     /// An [`ExecError`] of any kind. Dropping the future kills the process and its descendants, as a timeout does.
     pub async fn exec_sync(&self, id: &str, exec: &ExecSync) -> Result<ExecOutput, ExecError> {
-        todo!("{id} {exec:?}")
+        let step = |source| ExecError::Step {
+            id: id.to_owned(),
+            source,
+        };
+        if exec.process.terminal() == Some(true) {
+            return Err(step(OciError::Unable {
+                id: id.to_owned(),
+                reason: "process.terminal must be false where nobody attaches to it".to_owned(),
+            }));
+        }
+        let cgroup = self.exec_cgroup(id).await?;
+        let in_memory = |source| {
+            step(OciError::File {
+                id: id.to_owned(),
+                path: "memfd".into(),
+                source,
+            })
+        };
+        let process = serde_json::to_vec(&exec.process).map_err(|e| in_memory(e.into()))?;
+        let process = memory_file(&process).map_err(in_memory)?;
+        let log = memory_file(b"").map_err(in_memory)?;
+        let crun_log = log.try_clone().map_err(in_memory)?;
+
+        let command = self.exec_command(id, exec, &cgroup, process, crun_log);
+        let output = match command.run_any_status().await {
+            Ok(output) => output,
+            Err(e) => {
+                cgroup.end().await.map_err(in_cgroup(id))?;
+                return Err(match (e, exec.timeout) {
+                    (CommandError::Deadline { .. }, Some(timeout)) => ExecError::Timeout {
+                        id: id.to_owned(),
+                        timeout,
+                    },
+                    (source, _) => ExecError::Command {
+                        id: id.to_owned(),
+                        source,
+                    },
+                });
+            }
+        };
+        if let Err(error) = cgroup.release().await {
+            // The answer is there; what is left is an extra cgroup until the container is deleted.
+            tracing::warn!(container = id, %error, "cannot remove the cgroup of an exec");
+        }
+        if let Some(message) = messages::logged_errors(log).map_err(in_memory)? {
+            return Err(self.not_started(id, message).await);
+        }
+        Ok(ExecOutput {
+            stdout: output.stdout,
+            stderr: output.stderr,
+            exit_code: exit_code(output.status),
+        })
     }
+
+    /// A cgroup for one exec in the container's.
+    async fn exec_cgroup(&self, id: &str) -> Result<ExecCgroup, ExecError> {
+        let files = self.files(id).map_err(|source| ExecError::Step {
+            id: id.to_owned(),
+            source,
+        })?;
+        let number = self.execs.fetch_add(1, Ordering::Relaxed);
+        let made = match files.read_cgroup().await {
+            Ok(container) => ExecCgroup::make(container, number).await,
+            Err(e) => Err(e),
+        };
+        made.map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => ExecError::NotRunning { id: id.to_owned() },
+            _ => in_cgroup(id)(e),
+        })
+    }
+
+    /// `crun exec` with everything it reads and writes in files without names.
+    fn exec_command(
+        &self,
+        id: &str,
+        exec: &ExecSync,
+        cgroup: &ExecCgroup,
+        process: OwnedFd,
+        log: OwnedFd,
+    ) -> Command {
+        let deadline = exec.timeout.unwrap_or(Duration::MAX);
+        let command = Command::new(&self.options.crun, deadline)
+            .args(crate::runtime::global_args(&self.options))
+            .args(["--log=/proc/self/fd/4", "--log-format=json", "exec"])
+            .arg("--process=/proc/self/fd/3");
+        let command = match self.options.cgroup_manager {
+            CgroupManager::Cgroupfs => command.arg(format!("--cgroup={}", cgroup.name())),
+            // crun changes no cgroups then, so the process stays in that of crun.
+            CgroupManager::Disabled => command.cgroup(cgroup.path()),
+        };
+        command
+            .arg(id)
+            .file(process, 3)
+            .file(log, 4)
+            .output_limit(exec.output_limit)
+            .linger(LINGER)
+    }
+
+    /// crun's error, or what is behind it.
+    async fn not_started(&self, id: &str, message: String) -> ExecError {
+        match self.state(id).await {
+            Ok(state) if state.status != Status::Stopped => ExecError::Start {
+                id: id.to_owned(),
+                message,
+            },
+            Ok(_) | Err(OciError::NotFound { .. }) => ExecError::NotRunning { id: id.to_owned() },
+            Err(source) => ExecError::Step {
+                id: id.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+fn in_cgroup(id: &str) -> impl Fn(std::io::Error) -> ExecError {
+    let id = id.to_owned();
+    move |source| ExecError::Step {
+        id: id.clone(),
+        source: OciError::File {
+            id: id.clone(),
+            path: "cgroup of an exec".into(),
+            source,
+        },
+    }
+}
+
+/// crun ends with the code of the process; it is itself killed together with the container.
+fn exit_code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }

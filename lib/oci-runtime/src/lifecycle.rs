@@ -1,13 +1,23 @@
 //! A created container's way to its end.
 
+use std::collections::BTreeSet;
+use std::io;
+
 use camino::Utf8Path;
 use oci_spec::runtime::LinuxResources;
+use rustix::process::Signal;
+use serde::Deserialize;
 
-use crate::OciRuntime;
 use crate::error::OciError;
+use crate::files::{Files, SOCKETS};
+use crate::options::CgroupManager;
+use crate::process::Stat;
+use crate::runtime::memory_file;
+use crate::{OciRuntime, cgroup};
 
 /// Where a container is in its life (OCI runtime specification, "State").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waits for `start`.
     Created,
@@ -20,7 +30,7 @@ pub enum Status {
 }
 
 /// What crun says of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct State {
     /// Where it is.
     pub status: Status,
@@ -30,42 +40,214 @@ pub struct State {
 
 impl OciRuntime {
     /// Starts a created container.
+    ///
+    /// # Errors
+    ///
+    /// [`OciError::NotFound`], or [`OciError::Refused`] with what crun says, also for a container that was started
+    /// already.
     pub async fn start(&self, id: &str) -> Result<(), OciError> {
-        todo!("{id}")
+        self.files(id)?;
+        let command = self.crun().args(["start", id]);
+        self.call(id, "start", command).await?;
+        nexcage_failpoint::hit("oci.started");
+        Ok(())
     }
 
-    /// Where a container is; [`OciError::NotFound`] if there is none.
+    /// Where a container is.
+    ///
+    /// # Errors
+    ///
+    /// [`OciError::NotFound`] if there is none.
     pub async fn state(&self, id: &str) -> Result<State, OciError> {
-        todo!("{id}")
+        self.files(id)?;
+        let command = self.crun().args(["state", id]);
+        let output = self.call(id, "query", command).await?;
+        let state: State =
+            serde_json::from_slice(&output.stdout).map_err(|e| OciError::Refused {
+                id: id.to_owned(),
+                doing: "query",
+                message: format!("{e} in {}", output.stdout_text().trim()),
+            })?;
+        // crun takes a dead process that nobody has waited for as running.
+        if state.pid != 0 && Stat::of(state.pid).is_none_or(Stat::is_dead) {
+            return Ok(State {
+                status: Status::Stopped,
+                pid: 0,
+            });
+        }
+        Ok(state)
     }
 
     /// Sends a signal to the first process, or to `all` processes of the container. `Ok` when it is already gone.
+    ///
+    /// # Errors
+    ///
+    /// Any [`OciError`] but `NotFound`.
     pub async fn kill(&self, id: &str, signal: i32, all: bool) -> Result<(), OciError> {
-        todo!("{id} {signal} {all}")
+        let files = self.files(id)?;
+        let number = Signal::from_named_raw(signal).ok_or_else(|| OciError::Unable {
+            id: id.to_owned(),
+            reason: format!("{signal} is not the number of a signal, see signal(7)"),
+        })?;
+        if all && let Ok(group) = files.read_cgroup().await {
+            let sent = match number {
+                // One write, which no process can outrun by forking.
+                Signal::KILL => cgroup::kill(&group).await,
+                other => cgroup::signal(&group, other).await,
+            };
+            return sent.map_err(|source| OciError::File {
+                id: id.to_owned(),
+                path: group,
+                source,
+            });
+        }
+        let mut command = self.crun().arg("kill");
+        if all {
+            command = command.arg("--all");
+        }
+        let command = command.args([id, &signal.to_string()]);
+        match self.call(id, "kill", command).await {
+            Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),
+            Err(refused @ OciError::Refused { .. }) => match self.state(id).await {
+                Ok(State {
+                    status: Status::Stopped,
+                    ..
+                })
+                | Err(OciError::NotFound { .. }) => Ok(()),
+                _ => Err(refused),
+            },
+            Err(e) => Err(e),
+        }
     }
 
-    /// Removes a stopped container; with `force` one in any state, with its conmon. `Ok` when there is none.
+    /// Removes a stopped or created container; with `force` one in any state and whatever a crash left of its
+    /// creation, its conmon included. `Ok` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`OciError::Refused`] without `force` if it runs.
     pub async fn delete(&self, id: &str, force: bool) -> Result<(), OciError> {
-        todo!("{id} {force}")
+        let files = self.files(id)?;
+        let group = files.read_cgroup().await.ok();
+        let in_cgroup = |source| OciError::File {
+            id: id.to_owned(),
+            path: group.clone().unwrap_or_default(),
+            source,
+        };
+        if force {
+            if let Some(group) = &group {
+                cgroup::kill(group).await.map_err(in_cgroup)?;
+            }
+            self.crun_delete(id, &files, true).await?;
+            // One that was still at it may have created the container after all.
+            if self.end_monitor(id, &files).await? {
+                self.crun_delete(id, &files, true).await?;
+            }
+        } else {
+            self.crun_delete(id, &files, false).await?;
+        }
+        if let Some(group) = &group {
+            cgroup::remove(group).await.map_err(in_cgroup)?;
+        }
+        nexcage_failpoint::hit("oci.deleted");
+        Ok(())
+    }
+
+    async fn crun_delete(&self, id: &str, files: &Files, force: bool) -> Result<(), OciError> {
+        // Also for a directory without status, as a killed crun leaves it.
+        if !exists(id, &files.crun).await? {
+            return Ok(());
+        }
+        let mut force = force;
+        if !force && let Ok(state) = self.state(id).await {
+            // crun refuses a dead process that nobody has waited for.
+            force = state.status == Status::Stopped;
+        }
+        let mut command = self.crun().arg("delete");
+        if force {
+            command = command.arg("--force");
+        }
+        match self.call(id, "delete", command.arg(id)).await {
+            Ok(_) | Err(OciError::NotFound { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        // crun before 1.9 leaves the directory if there is no status in it.
+        remove_tree(id, &files.crun).await
     }
 
     /// Sets limits.
+    ///
+    /// # Errors
+    ///
+    /// [`OciError::Unable`] where crun does no cgroups.
     pub async fn update(&self, id: &str, resources: &LinuxResources) -> Result<(), OciError> {
-        todo!("{id} {resources:?}")
+        self.files(id)?;
+        if self.options.cgroup_manager == CgroupManager::Disabled {
+            return Err(OciError::Unable {
+                id: id.to_owned(),
+                reason: "limits need a host with cgroup v2 only \
+                         (kernel parameter systemd.unified_cgroup_hierarchy=1)"
+                    .to_owned(),
+            });
+        }
+        let file = serde_json::to_vec(resources)
+            .map_err(io::Error::from)
+            .and_then(|json| memory_file(&json))
+            .map_err(|source| OciError::File {
+                id: id.to_owned(),
+                path: "memfd".into(),
+                source,
+            })?;
+        let command = self
+            .crun()
+            .args(["update", "--resources=/proc/self/fd/3", id])
+            .file(file, 3);
+        self.call(id, "update", command).await.map(drop)
     }
 
-    /// Ids of all containers below `root`.
-    pub async fn list(&self) -> Result<Vec<String>, OciError> {
-        todo!()
+    /// Ids of all containers of which anything is left: crun's state, or a conmon's directory.
+    ///
+    /// # Errors
+    ///
+    /// If a directory cannot be read; a missing one has no containers.
+    pub async fn list(&self) -> io::Result<Vec<String>> {
+        let mut ids = BTreeSet::new();
+        for directory in [&self.options.root, &self.options.monitor_dir] {
+            let mut entries = match tokio::fs::read_dir(directory).await {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            while let Some(entry) = entries.next_entry().await? {
+                if let Ok(name) = entry.file_name().into_string()
+                    && name != SOCKETS
+                {
+                    ids.insert(name);
+                }
+            }
+        }
+        Ok(ids.into_iter().collect())
     }
+}
 
-    /// Makes conmon open the log anew after it was renamed; returns when the new file exists.
-    pub async fn reopen_log(
-        &self,
-        id: &str,
-        bundle: &Utf8Path,
-        log_path: &Utf8Path,
-    ) -> Result<(), OciError> {
-        todo!("{id} {bundle} {log_path}")
+async fn exists(id: &str, path: &Utf8Path) -> Result<bool, OciError> {
+    tokio::fs::try_exists(path)
+        .await
+        .map_err(|source| OciError::File {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Removes a directory. `Ok` when there is none.
+pub(crate) async fn remove_tree(id: &str, path: &Utf8Path) -> Result<(), OciError> {
+    match tokio::fs::remove_dir_all(path).await {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OciError::File {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }

@@ -26,8 +26,9 @@ pub struct OciRuntimeOptions {
     /// `conmon --exit-dir`: holds nothing but one file per ended container, named by its id. conmon writes a
     /// temporary name and renames it, so watch for `IN_MOVED_TO` (inotify(7)). On tmpfs.
     pub exit_dir: Utf8PathBuf,
-    /// One directory per container for what conmon leaves (pid files, OOM mark), and `s/` with the links to attach
-    /// sockets. On tmpfs, not a parent of any bundle, at most 33 bytes (`sun_path` has 108, see unix(7)).
+    /// One directory per container for what conmon leaves (pid files, OOM mark, link to the cgroup), and `s/` with the
+    /// links to attach sockets. On tmpfs, not a parent of any bundle, and with ids of 64 bytes at most 23 bytes long,
+    /// because conmon makes sockets in it (unix(7)).
     pub monitor_dir: Utf8PathBuf,
     /// Who puts containers into cgroups.
     pub cgroup_manager: CgroupManager,
