@@ -1,1 +1,59 @@
-fn main() {}
+//! Every chore of the project, as `cargo xtask <chore>`.
+//!
+//! A chore prints what it does before it does it, may be interrupted and run again
+//! at any time, and is quick when there is nothing left to do. What takes long to make
+//! (crictl, critest, test images, cargo-deny) is kept in a cache outside of the tree, named by
+//! the hash of what it was made from ([`cache`]).
+//!
+//! Start reading at [`test`]: it says which tiers of tests there are and what each
+//! one needs; [`deps`] installs that, [`critools`] and [`images`] make the rest.
+
+mod cache;
+mod critools;
+mod deps;
+mod images;
+mod registry;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of nexcage", version)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what building and testing need: Debian packages, Rust components, cargo-deny.
+    Deps,
+    /// Build the images that the system tests pull, as the storage of a local registry.
+    Images,
+    /// Test everything, or one tier of tests.
+    Test {
+        /// Which tier; all of them in order if left out.
+        tier: Option<test::Tier>,
+        /// For the system tier: run only the test targets of these names, such as `lifecycle`.
+        #[arg(long = "only", value_name = "TARGET")]
+        only: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
+        Chore::Deps => deps::install_all(),
+        Chore::Images => images::storage().map(|dir| println!("{dir}")),
+        Chore::Test { tier, only } => test::run_tiers(tier, &only),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Things that are made once, kept outside of the tree, and named by what they were made from.
+
+use std::fs;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use sha2::{Digest as _, Sha256};
+
+/// Everything that decides what a thing will be.
+pub(crate) struct Inputs(Sha256);
+
+impl Inputs {
+    /// Begins with a name for the way it is made; change it when the way changes.
+    pub(crate) fn new(recipe: &str) -> Self {
+        Self(Sha256::new()).text(recipe)
+    }
+
+    /// Adds a text: an option, a version.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        // The length goes first, so that "ab", "c" is not "a", "bc".
+        self.0.update(text.len().to_le_bytes());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    /// Adds a file's name and content.
+    pub(crate) fn file(mut self, path: &Utf8Path) -> anyhow::Result<Self> {
+        let content = fs::read(path).with_context(|| format!("cannot read {path}"))?;
+        self = self.text(path.file_name().unwrap_or_default());
+        self.0.update(content.len().to_le_bytes());
+        self.0.update(&content);
+        Ok(self)
+    }
+
+    fn hash(self) -> String {
+        hex(&self.0.finalize()).chars().take(16).collect()
+    }
+}
+
+/// Lower case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where everything is kept: `$XDG_CACHE_HOME/nexcage`, `~/.cache/nexcage`, or `/var/cache/nexcage`.
+pub(crate) fn root() -> Utf8PathBuf {
+    let env = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|value| value.starts_with('/'))
+    };
+    match (env("XDG_CACHE_HOME"), env("HOME")) {
+        (Some(cache), _) => Utf8PathBuf::from(cache).join("nexcage"),
+        (None, Some(home)) => Utf8PathBuf::from(home).join(".cache/nexcage"),
+        (None, None) => Utf8PathBuf::from("/var/cache/nexcage"),
+    }
+}
+
+/// The directory `<name>-<hash of inputs>`, made by `make` if it is not there yet.
+///
+/// `make` fills a directory of another name that is renamed when it is done, so what is there under
+/// its right name is whole, and two chores at the same time do no harm.
+pub(crate) fn directory(
+    name: &str,
+    inputs: Inputs,
+    make: impl FnOnce(&Utf8Path) -> anyhow::Result<()>,
+) -> anyhow::Result<Utf8PathBuf> {
+    let done = root().join(format!("{name}-{}", inputs.hash()));
+    if done.is_dir() {
+        return Ok(done);
+    }
+    let draft = root().join(format!(".{name}-{}", std::process::id()));
+    if draft.exists() {
+        fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {draft}"))?;
+    }
+    fs::create_dir_all(&draft).with_context(|| format!("cannot make {draft}"))?;
+    let made = make(&draft).and_then(|()| match fs::rename(&draft, &done) {
+        // Somebody else was faster; what they made is as good.
+        Err(_) if done.is_dir() => Ok(()),
+        result => result.with_context(|| format!("cannot rename {draft} to {done}")),
+    });
+    if draft.exists() {
+        fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {draft}"))?;
+    }
+    made.map(|()| done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_do_not_run_into_each_other() {
+        let one = Inputs::new("r").text("ab").text("c").hash();
+        let two = Inputs::new("r").text("a").text("bc").hash();
+        assert_ne!(one, two);
+        assert_eq!(one, Inputs::new("r").text("ab").text("c").hash());
+    }
+}

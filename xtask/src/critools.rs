@@ -1,0 +1,64 @@
+//! crictl and critest, built from the Go module `tests/critools`, which pins their version.
+//!
+//! `go install sigs.k8s.io/cri-tools/...@v1.36.0` would need the list of versions from the module
+//! proxy; a module that requires the version needs only that version.
+
+use anyhow::Context as _;
+use camino::Utf8PathBuf;
+
+use crate::cache::{self, Inputs};
+use crate::run::{command, output, run, workspace};
+
+/// The version that `tests/critools/go.mod` requires; `critest` reports it.
+const VERSION: &str = "1.36.0";
+
+/// What the system tests drive the daemon with.
+pub(crate) struct CriTools {
+    /// The client for people and scripts.
+    pub(crate) crictl: Utf8PathBuf,
+    /// The conformance tests of CRI.
+    pub(crate) critest: Utf8PathBuf,
+}
+
+/// Builds both if they are not in the cache. Takes about two minutes on two cores.
+pub(crate) fn build() -> anyhow::Result<CriTools> {
+    let module = workspace().join("tests/critools");
+    let go = output(
+        command("go")
+            .args(["env", "GOVERSION", "GOARCH"])
+            .current_dir(&module),
+    )
+    .context("Go is needed to build crictl and critest; run `cargo xtask deps`")?;
+    let inputs = Inputs::new("critools 1")
+        .text(&go)
+        .text(VERSION)
+        .file(&module.join("go.mod"))?
+        .file(&module.join("go.sum"))?;
+
+    let dir = cache::directory("critools", inputs, |dir| {
+        println!("building crictl and critest {VERSION}, a few minutes the first time");
+        let stamp = format!("-X sigs.k8s.io/cri-tools/pkg/version.Version={VERSION}");
+        run(command("go")
+            .args([
+                "build",
+                "-mod=readonly",
+                "-ldflags",
+                &stamp,
+                "-o",
+                dir.join("crictl").as_str(),
+            ])
+            .arg("sigs.k8s.io/cri-tools/cmd/crictl")
+            .env("CGO_ENABLED", "0")
+            .current_dir(&module))?;
+        run(command("go")
+            .args(["test", "-mod=readonly", "-ldflags", &stamp, "-c"])
+            .args(["-o", dir.join("critest").as_str()])
+            .arg("sigs.k8s.io/cri-tools/cmd/critest")
+            .env("CGO_ENABLED", "0")
+            .current_dir(&module))
+    })?;
+    Ok(CriTools {
+        crictl: dir.join("crictl"),
+        critest: dir.join("critest"),
+    })
+}

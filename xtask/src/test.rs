@@ -1,0 +1,145 @@
+//! The tiers of tests.
+//!
+//! `unit` needs neither root nor Go nor any package beyond what the build needs. `system` drives the
+//! real daemon with crictl and critest, as root; what it needs is installed and built first, and
+//! handed to the tests in environment variables (`tests/src/tools.rs` reads them).
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use camino::Utf8PathBuf;
+use clap::ValueEnum;
+
+use crate::registry::{Access, Registry};
+use crate::run::{cargo, command, output, run, workspace};
+use crate::{critools, deps, images};
+
+/// Test targets and code that are only compiled when asked for; lints must see them all the same.
+const ALL_FEATURES: &str = "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system";
+
+/// What there is to test.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Tier {
+    /// Formatting, lints, unit tests, licences: no root, no daemon.
+    Unit,
+    /// The real daemon on this machine, as root.
+    System,
+}
+
+/// Runs one tier, or all in order.
+pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String]) -> anyhow::Result<()> {
+    if !only.is_empty() && !matches!(tier, Some(Tier::System)) {
+        bail!("--only names test targets of the system tier: cargo xtask test system --only NAME");
+    }
+    let tiers = match tier {
+        Some(tier) => vec![tier],
+        None => {
+            deps::install_all()?;
+            vec![Tier::Unit, Tier::System]
+        }
+    };
+    for tier in tiers {
+        let begun = Instant::now();
+        match tier {
+            Tier::Unit => unit()?,
+            Tier::System => system(only)?,
+        }
+        let name = tier
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
+        println!(
+            "tier {}: passed in {:.0?}",
+            name.unwrap_or_default(),
+            begun.elapsed()
+        );
+    }
+    Ok(())
+}
+
+fn unit() -> anyhow::Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo()
+        .args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            ALL_FEATURES,
+        ])
+        .args(["--", "-D", "warnings"]))?;
+    run(cargo().args(["test", "--quiet", "--workspace"]))?;
+    let deny = deps::cargo_deny()?;
+    // Not `advisories`: that check clones a git repository, which need not be reachable from here.
+    run(command(deny)
+        .args(["--workspace", "check", "bans", "licenses", "sources"])
+        .current_dir(workspace()))
+}
+
+fn system(only: &[String]) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the system tests start containers and need root: sudo -E cargo xtask test system");
+    }
+    deps::install_packages()?;
+    let tools = critools::build()?;
+    let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
+    let daemon = build_daemon()?;
+
+    let mut tests = cargo();
+    tests.args([
+        "test",
+        "--package",
+        "nexcage-tests",
+        "--features",
+        "system",
+        "--no-fail-fast",
+    ]);
+    if only.is_empty() {
+        run(cargo()
+            .args([
+                "test",
+                "--quiet",
+                "--package",
+                "nexcage-cri-api",
+                "--features",
+                "go-tests",
+            ])
+            .args(["--test", "descriptor"]))?;
+        tests.args(["--test", "*"]);
+    }
+    for target in only {
+        tests.args(["--test", target]);
+    }
+    run(tests
+        // One at a time: they share the host's ports, iptables and LXC.
+        .args(["--", "--test-threads=1", "--nocapture"])
+        .env("NEXCAGE_TEST_DAEMON", daemon)
+        .env("NEXCAGE_TEST_CRICTL", tools.crictl)
+        .env("NEXCAGE_TEST_CRITEST", tools.critest)
+        .env("NEXCAGE_TEST_REGISTRY", registry.address().to_string()))
+}
+
+/// Builds the daemon with failpoints compiled in, and says where it is.
+fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
+    println!("building the daemon");
+    let messages = output(
+        cargo()
+            .args([
+                "build",
+                "--package",
+                "nexcage",
+                "--features",
+                "failpoints",
+                "--message-format",
+                "json-render-diagnostics",
+            ])
+            .stderr(Stdio::inherit()),
+    )?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "nexcage")
+        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
+        .context("cargo did not say where it put the daemon")
+}
