@@ -46,7 +46,8 @@ pub(super) fn all(programs: &Programs) -> anyhow::Result<Vec<(Image, Vec<String>
         ],
     );
     let httpd = RunConfig {
-        cmd: vec!["httpd", "-D", "FOREGROUND"],
+        // By its path: busybox has a small httpd of its own.
+        cmd: vec!["/usr/sbin/httpd", "-D", "FOREGROUND"],
         stop_signal: Some("SIGWINCH"),
         ..RunConfig::default()
     };

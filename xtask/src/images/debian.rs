@@ -90,6 +90,15 @@ impl Unpacked {
             let content = fs::read(path).with_context(|| format!("cannot read {path}"))?;
             layer.file(format!("lib/{}/{name}", platform.triplet), 0o644, content);
         }
+        // glibc loads this one by itself when a thread ends, so no list has it.
+        let unwinder =
+            ["lib", "usr/lib"].map(|dir| format!("{dir}/{}/libgcc_s.so.1", platform.triplet));
+        let content = self.read(&unwinder.each_ref().map(String::as_str))?;
+        layer.file(
+            format!("lib/{}/libgcc_s.so.1", platform.triplet),
+            0o644,
+            content,
+        );
         let content = fs::read(&loader).with_context(|| format!("cannot read {loader}"))?;
         layer.file(
             format!("{}/{}", platform.loader_dir, platform.loader),
