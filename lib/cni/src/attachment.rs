@@ -1,7 +1,7 @@
 //! One interface in one pod's network namespace.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{PROC_SUPER_MAGIC, statfs};
+use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -87,7 +87,5 @@ pub(crate) fn is_identifier(text: &str) -> bool {
 
 /// Whether a namespace is (still) there: after a reboot, what was a pinned namespace is an empty file.
 pub(crate) fn is_netns(path: &Utf8Path) -> bool {
-    let magic = |fs: rustix::fs::StatFs| u64::try_from(fs.f_type).unwrap_or(0);
-    let proc = u64::try_from(PROC_SUPER_MAGIC).unwrap_or(0);
-    statfs(path.as_std_path()).is_ok_and(|fs| [NSFS_MAGIC, proc].contains(&magic(fs)))
+    statfs(path.as_std_path()).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(NSFS_MAGIC))
 }

@@ -80,6 +80,7 @@ mod tests {
             offered.as_object().unwrap(),
             Some(&json!({"ips": []})),
         );
-        insta::assert_json_snapshot!(with_valid_attachments(conf, &[("a".into(), "eth0".into())]), @"");
+        let conf = with_valid_attachments(conf, &[("a".into(), "eth0".into())]);
+        insta::assert_json_snapshot!("configuration", conf);
     }
 }
