@@ -12,4 +12,20 @@ pub const ALL: &[&str] = &[
     "oci.started",
     "oci.deleted",
     "oci.forgotten",
+    // A layer: its record, its directory, its files, the record again, the flush; its removal.
+    "overlay.layer-row",
+    "overlay.layer-dir",
+    "overlay.layer-unpacked",
+    "overlay.layer-written",
+    "overlay.flushed",
+    "overlay.layer-removing",
+    "overlay.layer-discarded",
+    // A root filesystem: its record (or that of a read-only view), its directories, the mount; and back.
+    "overlay.rootfs-row",
+    "overlay.view-row",
+    "overlay.rootfs-dirs",
+    "overlay.layer-mapped",
+    "overlay.rootfs-mounted",
+    "overlay.rootfs-unmounted",
+    "overlay.rootfs-discarded",
 ];
