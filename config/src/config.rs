@@ -37,6 +37,10 @@ pub struct Config {
     /// The service for kubelet and crictl.
     pub kubernetes: Kubernetes,
     /// LXC containers.
+    ///
+    /// `template`, `distribution`, `release` and `architecture` describe the system image that LXC's template `download` would
+    /// fetch for a system container. A pod never uses one: its LXC container runs nexcage's own small init, and its
+    /// containers come from OCI images. So these four keys are checked and shown, and change nothing.
     pub lxc: Lxc,
     /// Pod sandboxes, whatever the backend.
     pub sandbox: Sandbox,
@@ -48,13 +52,21 @@ pub struct Config {
     pub images: Images,
     /// Pod networks by CNI plugins.
     pub network: Network,
-    /// The server for exec, attach and port-forward streams.
+    /// The server for exec, attach and port-forward streams. kubelet reaches it on this node and passes the bytes on.
+    ///
+    /// This build does not stream yet: the keys are checked, and will matter to the calls Exec, Attach and PortForward.
     pub streaming: Streaming,
     /// The endpoint for Prometheus.
+    ///
+    /// This build has none yet: the keys are checked and nothing listens.
     pub metrics: Metrics,
-    /// Traces of requests by OTLP.
+    /// Traces of requests by OTLP over gRPC.
+    ///
+    /// This build sends none yet: the keys are checked and nothing is sent.
     pub tracing: Tracing,
     /// Pods as Proxmox VE containers.
+    ///
+    /// This build has no backend for Proxmox: the section is checked and nothing more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxmox: Option<Proxmox>,
     /// Runtime handlers by name, as `handler` of a Kubernetes RuntimeClass names them. The handler `""` is that of

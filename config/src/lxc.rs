@@ -6,24 +6,20 @@ use serde::{Deserialize, Serialize};
 use crate::value::AbsolutePath;
 
 /// LXC containers.
-///
-/// `template`, `distribution`, `release` and `architecture` describe the system image that LXC's `download` template would fetch for a
-/// system container. A pod never uses one: its LXC container runs nexcage's own small init, and its containers come
-/// from OCI images. The four keys are checked and shown, and have no effect today.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lxc {
-    /// LXC's template for system containers: a name as `lxc-create --template` takes it. No effect on pods.
+    /// LXC's template for system containers: a name as `lxc-create --template` takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// The distribution of system containers, such as `debian`. No effect on pods.
+    /// The distribution of system containers, such as `debian`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distribution: Option<String>,
-    /// The release of `distribution`, such as `bookworm` or `22.04`. No effect on pods.
+    /// The release of `distribution`, such as `bookworm` or `22.04`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The architecture of system containers, by Debian's name: `amd64`, `arm64`, `armel`, `armhf`, `i386`, `ppc64el`,
-    /// `riscv64`, `s390x`. No effect on pods.
+    /// `riscv64`, `s390x`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
     /// The names of pods' LXC containers begin with this, the sandbox id follows. Whatever carries the prefix in `lxc_path` belongs to

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::check::bounds;
 use crate::generate::schema_value;
-use crate::reload::RELOADABLE;
+use crate::reload::{RELOADABLE, is_without_effect};
 
 const HEAD: &str = "\
 # Configuration
@@ -23,6 +23,8 @@ JSON schema, for editors.
 
 On SIGHUP the daemon reads the file again and takes over the keys marked *reloadable*; for all others
 it says that a restart is needed. A file that is refused changes nothing.
+
+Keys marked *no effect in this build* are checked like all others but change nothing; the daemon warns of each that is set.
 ";
 
 /// `docs/config.md`.
@@ -94,6 +96,9 @@ fn key(path: &str, schema: &Value, text: &mut String) {
     }
     if RELOADABLE.contains(&path) {
         text.push_str("; *reloadable*");
+    }
+    if is_without_effect(path) {
+        text.push_str("; *no effect in this build*");
     }
     text.push('\n');
     paragraph(schema, text);

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::value::{AbsolutePath, BaseUrl};
 
 /// Pods as Proxmox VE containers.
-///
-/// This build has no backend for Proxmox: the section is checked and has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Proxmox {

@@ -35,8 +35,13 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
 pub fn keys_without_effect(config: &Config) -> Vec<String> {
     differences(&Config::default(), config)
         .into_iter()
-        .filter(|path| WITHOUT_EFFECT.iter().any(|of| is_in(path, of)))
+        .filter(|path| is_without_effect(path))
         .collect()
+}
+
+/// Whether the key at `path` changes nothing in this build.
+pub(crate) fn is_without_effect(path: &str) -> bool {
+    WITHOUT_EFFECT.iter().any(|of| is_in(path, of))
 }
 
 fn is_in(path: &str, section: &str) -> bool {

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::BaseUrl;
 
-/// The server for exec, attach and port-forward streams. kubelet reaches it on this node and passes the bytes on.
-///
-/// This build does not stream yet: the keys are checked and take effect with the calls Exec, Attach and PortForward.
+/// The server for exec, attach and port-forward streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Streaming {
@@ -38,8 +36,6 @@ impl Default for Streaming {
 }
 
 /// The endpoint for Prometheus.
-///
-/// This build has none yet: the keys are checked and take effect with the metrics server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
@@ -60,8 +56,6 @@ impl Default for Metrics {
 }
 
 /// Traces of requests by OTLP over gRPC.
-///
-/// This build sends none yet: the keys are checked and take effect with the exporter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tracing {
