@@ -2,14 +2,20 @@
 
 pub mod apply;
 mod credentials;
+mod credentials_file;
 mod digest;
+mod gc;
+mod keyed;
 mod layer_store;
+mod leases;
+mod manifest;
 mod options;
 mod platform;
 mod pull;
 mod records;
 mod reference;
 mod registry;
+mod spool;
 mod store;
 
 pub use credentials::AuthFields;
@@ -26,6 +32,9 @@ pub use layer_store::RootfsOptions;
 pub use layer_store::SpooledLayer;
 pub use layer_store::StoredLayer;
 pub use layer_store::Usage;
+pub use manifest::Manifest;
+pub use manifest::ManifestError;
+pub use manifest::parse_manifest;
 pub use options::ImageStoreOptions;
 pub use options::RetryPolicy;
 pub use platform::Platform;

@@ -1,8 +1,14 @@
 //! What a pull tells of itself while it runs.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use crate::digest::Digest;
+
+/// How often the bytes of a download are reported.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Where a pull puts its news. Make one with `watch::channel(PullProgress::default())`.
 pub type ProgressSender = watch::Sender<PullProgress>;
@@ -42,7 +48,7 @@ pub struct LayerProgress {
 }
 
 /// What is being done with a layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LayerState {
     /// Nothing yet.
     #[default]
@@ -53,4 +59,59 @@ pub enum LayerState {
     Spooled,
     /// In the layer store.
     Applied,
+}
+
+/// A pull's pen: does nothing if nobody reads.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    sender: Option<ProgressSender>,
+}
+
+impl Reporter {
+    pub(super) fn new(sender: Option<ProgressSender>) -> Self {
+        Self { sender }
+    }
+
+    pub(super) fn phase(&self, phase: PullPhase) {
+        self.change(|progress| progress.phase = phase);
+    }
+
+    pub(super) fn layers(&self, layers: Vec<LayerProgress>) {
+        self.change(|progress| {
+            progress.phase = PullPhase::Layers;
+            progress.layers = layers;
+        });
+    }
+
+    pub(super) fn layer(&self, position: usize, state: LayerState) {
+        self.change(|progress| {
+            if let Some(layer) = progress.layers.get_mut(position) {
+                layer.state = state;
+                if state > LayerState::Downloading {
+                    layer.downloaded = layer.total;
+                }
+            }
+        });
+    }
+
+    /// Repeats to the reader how far a download is, for as long as the returned future is polled.
+    pub(super) async fn follow(&self, position: usize, arrived: impl Fn() -> u64) -> Infallible {
+        if self.sender.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.change(|progress| {
+                if let Some(layer) = progress.layers.get_mut(position) {
+                    layer.downloaded = arrived();
+                }
+            });
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut PullProgress)) {
+        if let Some(sender) = &self.sender {
+            sender.send_modify(change);
+        }
+    }
 }

@@ -1,5 +1,23 @@
 /// Every failpoint in the code, in the order in which the life of a pod meets them.
 pub const ALL: &[&str] = &[
+    // A sandbox in LXC: its directory, its configuration, its scope or cgroup, the container; at its end the processes,
+    // the cgroups, the directory.
+    "lxc.directory-made",
+    "lxc.config-written",
+    "lxc.scope-started",
+    "lxc.started",
+    "lxc.settled",
+    "lxc.killed",
+    "lxc.cgroups-removed",
+    "lxc.removed",
+    // A sandbox without LXC: its bundle, its namespaces, its scope or cgroup, its init; at its end likewise.
+    "host.bundle-written",
+    "host.created",
+    "host.scope-started",
+    "host.started",
+    "host.killed",
+    "host.deleted",
+    "host.cgroups-removed",
     // A pod's network: its cache file, the plugins' ADD, the result in the cache file, the plugins' DEL.
     "cni.cached",
     "cni.added",
@@ -12,6 +30,12 @@ pub const ALL: &[&str] = &[
     "oci.started",
     "oci.deleted",
     "oci.forgotten",
+    // An image: a layer in the spool, in the layer store, the image's record; its removal.
+    "image.layer-spooled",
+    "image.layer-applied",
+    "image.recorded",
+    "image.forgotten",
+    "image.layer-removed",
     // A layer: its record, its directory, its files, the record again, the flush; its removal.
     "overlay.layer-row",
     "overlay.layer-dir",

@@ -1,0 +1,60 @@
+//! Removing layers that no image has.
+
+use std::collections::HashMap;
+
+use crate::digest::ChainId;
+use crate::layer_store::{LayerStoreError, StoredLayer};
+use crate::store::{Collected, ImageStoreError, Shared};
+
+/// Removes every layer that no record names, no pull counts on and nothing stands on.
+///
+/// A layer is looked at under its lock, first for a lease, then for a record. A pull takes its
+/// lease before it looks for the layer under the same lock, and writes its record before it gives
+/// the lease back; so a layer that a pull has seen is not removed.
+pub(crate) async fn collect(shared: &Shared) -> Result<Collected, ImageStoreError> {
+    let _one_at_a_time = shared.collecting.lock().await;
+    let mut collected = Collected::default();
+    for layer in top_down(shared.options.layers.layers().await?) {
+        let lock = shared.chains.get(&layer.chain);
+        let _one_at_a_time = lock.lock().await;
+        if shared.leases.holds(&layer.chain) || shared.records.names_layer(&layer.chain).await? {
+            continue;
+        }
+        match shared.options.layers.remove_layer(&layer.chain).await {
+            Ok(()) => {
+                nexcage_failpoint::hit("image.layer-removed");
+                tracing::debug!(layer = %layer.chain, bytes = layer.bytes, "layer removed");
+                collected.removed += 1;
+            }
+            Err(LayerStoreError::InUse { .. }) => collected.in_use += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(collected)
+}
+
+/// The layers in an order in which each comes before the one it stands on.
+fn top_down(layers: Vec<StoredLayer>) -> Vec<StoredLayer> {
+    let parents: HashMap<ChainId, Option<ChainId>> = layers
+        .iter()
+        .map(|layer| (layer.chain.clone(), layer.parent.clone()))
+        .collect();
+    let depth = |layer: &StoredLayer| {
+        let mut depth = 0usize;
+        let mut next = layer.parent.as_ref();
+        // A chain cannot be longer than there are layers, whatever the store says.
+        while let Some(parent) = next
+            && depth < parents.len()
+        {
+            depth += 1;
+            next = parents.get(parent).and_then(Option::as_ref);
+        }
+        depth
+    };
+    let mut sorted: Vec<(usize, StoredLayer)> = layers
+        .into_iter()
+        .map(|layer| (depth(&layer), layer))
+        .collect();
+    sorted.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    sorted.into_iter().map(|(_, layer)| layer).collect()
+}
