@@ -1,1 +1,5 @@
-fn main() {}
+//! The `nexcage` program: the daemon and the command line in one binary.
+
+fn main() -> std::process::ExitCode {
+    nexcage::main()
+}

@@ -9,8 +9,16 @@ use super::config::{ContainerSpec, Device};
 use super::spec::{DeviceKind, HostDevice};
 
 /// Parts of the host's `/dev` that containers have their own of.
-const NOT_SHARED: [&str; 8] =
-    ["pts", "shm", "mqueue", "console", "ptmx", "fd", ".lxc", ".lxd-mounts"];
+const NOT_SHARED: [&str; 8] = [
+    "pts",
+    "shm",
+    "mqueue",
+    "console",
+    "ptmx",
+    "fd",
+    ".lxc",
+    ".lxd-mounts",
+];
 
 /// Deepest directory that is searched below `/dev` or a device's path.
 const DEPTH: usize = 8;
@@ -59,7 +67,9 @@ pub(crate) fn resolve(config: &ContainerSpec) -> Result<Vec<HostDevice>, DeviceE
     for device in &config.devices {
         let (host, inside) = (&device.host_path, &device.container_path);
         // Named on purpose, so a link is followed, and finding nothing is an error.
-        let real = host.canonicalize_utf8().map_err(|source| failure(host, source))?;
+        let real = host
+            .canonicalize_utf8()
+            .map_err(|source| failure(host, source))?;
         match host_device(&real, inside, &device.permissions)? {
             Some(found_one) => {
                 found.insert(inside.clone(), found_one);
@@ -73,8 +83,13 @@ pub(crate) fn resolve(config: &ContainerSpec) -> Result<Vec<HostDevice>, DeviceE
 
 fn failure(path: &Utf8Path, source: std::io::Error) -> DeviceError {
     match source.kind() {
-        std::io::ErrorKind::NotFound => DeviceError::NotFound { path: path.to_owned() },
-        _ => DeviceError::Read { path: path.to_owned(), source },
+        std::io::ErrorKind::NotFound => DeviceError::NotFound {
+            path: path.to_owned(),
+        },
+        _ => DeviceError::Read {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
@@ -87,7 +102,9 @@ fn search(
     depth: usize,
     found: &mut BTreeMap<Utf8PathBuf, HostDevice>,
 ) -> Result<(), DeviceError> {
-    let entries = directory.read_dir_utf8().map_err(|source| failure(directory, source))?;
+    let entries = directory
+        .read_dir_utf8()
+        .map_err(|source| failure(directory, source))?;
     for entry in entries {
         let entry = entry.map_err(|source| failure(directory, source))?;
         let name = entry.file_name();
@@ -115,7 +132,9 @@ fn host_device(
     inside: &Utf8Path,
     permissions: &str,
 ) -> Result<Option<HostDevice>, DeviceError> {
-    let meta = path.symlink_metadata().map_err(|source| failure(path, source))?;
+    let meta = path
+        .symlink_metadata()
+        .map_err(|source| failure(path, source))?;
     let kind = match meta.file_type() {
         kind if kind.is_block_device() => DeviceKind::Block,
         kind if kind.is_char_device() => DeviceKind::Char,
@@ -144,15 +163,26 @@ mod tests {
             host_path: host.into(),
             permissions: "rw".into(),
         };
-        ContainerSpec { devices: vec![device], ..ContainerSpec::default() }
+        ContainerSpec {
+            devices: vec![device],
+            ..ContainerSpec::default()
+        }
     }
 
     #[test]
     fn a_device_by_name() {
         let found = resolve(&asking("/dev/null", "/dev/nothing")).unwrap();
-        let [device] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!((device.major, device.minor, device.kind), (1, 3, DeviceKind::Char));
-        assert_eq!((device.path.as_str(), device.permissions.as_str()), ("/dev/nothing", "rw"));
+        let [device] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (device.major, device.minor, device.kind),
+            (1, 3, DeviceKind::Char)
+        );
+        assert_eq!(
+            (device.path.as_str(), device.permissions.as_str()),
+            ("/dev/nothing", "rw")
+        );
     }
 
     #[test]
@@ -169,17 +199,37 @@ mod tests {
     #[test]
     fn what_is_no_device_is_refused() {
         let missing = resolve(&asking("/dev/no-such-device", "/dev/x"));
-        assert!(matches!(missing, Err(DeviceError::NotFound { .. })), "{missing:?}");
+        assert!(
+            matches!(missing, Err(DeviceError::NotFound { .. })),
+            "{missing:?}"
+        );
         let file = resolve(&asking("/etc/passwd", "/dev/x"));
-        assert!(matches!(file, Err(DeviceError::NotADevice { .. })), "{file:?}");
+        assert!(
+            matches!(file, Err(DeviceError::NotADevice { .. })),
+            "{file:?}"
+        );
     }
 
     #[test]
     fn a_privileged_container_has_them_all_but_the_terminals() {
-        let security = SecurityContext { privileged: true, ..SecurityContext::default() };
-        let config = ContainerSpec { security, ..ContainerSpec::default() };
+        let security = SecurityContext {
+            privileged: true,
+            ..SecurityContext::default()
+        };
+        let config = ContainerSpec {
+            security,
+            ..ContainerSpec::default()
+        };
         let found = resolve(&config).unwrap();
-        assert!(found.iter().any(|device| device.path == "/dev/null"), "{found:?}");
-        assert!(!found.iter().any(|device| device.path.starts_with("/dev/pts")), "{found:?}");
+        assert!(
+            found.iter().any(|device| device.path == "/dev/null"),
+            "{found:?}"
+        );
+        assert!(
+            !found
+                .iter()
+                .any(|device| device.path.starts_with("/dev/pts")),
+            "{found:?}"
+        );
     }
 }

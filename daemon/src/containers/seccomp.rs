@@ -120,7 +120,10 @@ impl Target {
             .map_or(Arch::ScmpArchNative, |(_, arch, _)| *arch);
         let uname = rustix::system::uname();
         let kernel = kernel_version(&uname.release().to_string_lossy());
-        Self { arch, kernel: kernel.unwrap_or_default() }
+        Self {
+            arch,
+            kernel: kernel.unwrap_or_default(),
+        }
     }
 
     fn go_arch(&self) -> &'static str {
@@ -210,21 +213,31 @@ struct Conditions {
 ///
 /// [`SeccompError`]; a missing file is `NotFound`.
 pub(crate) fn load(path: &Utf8Path) -> Result<Profile, SeccompError> {
-    let fail = |source| SeccompError::Read { path: path.to_owned(), source };
+    let fail = |source| SeccompError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(SeccompError::NotFound { path: path.to_owned() });
+            return Err(SeccompError::NotFound {
+                path: path.to_owned(),
+            });
         }
         Err(e) => return Err(fail(e)),
     };
     if !meta.is_file() || meta.len() > FILE_MAX {
-        return Err(SeccompError::NotAProfile { path: path.to_owned() });
+        return Err(SeccompError::NotAProfile {
+            path: path.to_owned(),
+        });
     }
     let mut text = Vec::new();
     let file = File::open(path).map_err(fail)?;
     file.take(FILE_MAX).read_to_end(&mut text).map_err(fail)?;
-    Profile::parse(&text).map_err(|source| SeccompError::Parse { path: path.to_owned(), source })
+    Profile::parse(&text).map_err(|source| SeccompError::Parse {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Profile {
@@ -235,11 +248,16 @@ impl Profile {
     /// [`ParseError`] names the field.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, ParseError> {
         let mut json = serde_json::Deserializer::from_slice(text);
-        let profile: Self = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            ParseError::Json { at: e.path().to_string(), source: e.into_inner() }
-        })?;
+        let profile: Self =
+            serde_path_to_error::deserialize(&mut json).map_err(|e| ParseError::Json {
+                at: e.path().to_string(),
+                source: e.into_inner(),
+            })?;
         let at_end = json.end();
-        at_end.map_err(|source| ParseError::Json { at: "end of file".into(), source })?;
+        at_end.map_err(|source| ParseError::Json {
+            at: "end of file".into(),
+            source,
+        })?;
         profile.check()?;
         Ok(profile)
     }
@@ -264,7 +282,11 @@ impl Profile {
                 return fail(at("args"), "a system call has arguments 0 to 5");
             }
             for conditions in rule.includes.iter().chain(&rule.excludes) {
-                if conditions.min_kernel.as_deref().is_some_and(|v| kernel_version(v).is_none()) {
+                if conditions
+                    .min_kernel
+                    .as_deref()
+                    .is_some_and(|v| kernel_version(v).is_none())
+                {
                     return fail(at("minKernel"), "is not a version such as 4.8");
                 }
             }
@@ -313,7 +335,11 @@ impl Profile {
         if self.architectures.is_some() {
             return self.architectures.clone();
         }
-        let entry = self.arch_map.iter().flatten().find(|map| map.architecture == target.arch)?;
+        let entry = self
+            .arch_map
+            .iter()
+            .flatten()
+            .find(|map| map.architecture == target.arch)?;
         let mut all = vec![entry.architecture];
         all.extend(entry.sub_architectures.iter().flatten());
         Some(all)
@@ -325,12 +351,20 @@ impl Rule {
         let included = self.includes.as_ref().is_none_or(|includes| {
             includes.arch(target).unwrap_or(true)
                 && includes.kernel(target).unwrap_or(true)
-                && includes.caps.iter().flatten().all(|cap| capabilities.contains(cap))
+                && includes
+                    .caps
+                    .iter()
+                    .flatten()
+                    .all(|cap| capabilities.contains(cap))
         });
         let excluded = self.excludes.as_ref().is_some_and(|excludes| {
             excludes.arch(target).unwrap_or(false)
                 || excludes.kernel(target).unwrap_or(false)
-                || excludes.caps.iter().flatten().any(|cap| capabilities.contains(cap))
+                || excludes
+                    .caps
+                    .iter()
+                    .flatten()
+                    .any(|cap| capabilities.contains(cap))
         });
         included && !excluded
     }
@@ -382,7 +416,10 @@ mod tests {
 
     use super::*;
 
-    const TARGET: Target = Target { arch: Arch::ScmpArchX86_64, kernel: (6, 12) };
+    const TARGET: Target = Target {
+        arch: Arch::ScmpArchX86_64,
+        kernel: (6, 12),
+    };
 
     fn parse(json: &str) -> Result<Profile, ParseError> {
         Profile::parse(json.as_bytes())
@@ -392,7 +429,10 @@ mod tests {
     fn rules(profile: &Profile, target: Target, caps: &[Capability]) -> Vec<String> {
         let filter = profile.resolve(target, caps).unwrap();
         let calls = filter.syscalls().clone().unwrap_or_default();
-        calls.iter().map(|c| format!("{}: {}", c.action(), c.names().join(" "))).collect()
+        calls
+            .iter()
+            .map(|c| format!("{}: {}", c.action(), c.names().join(" ")))
+            .collect()
     }
 
     #[test]
@@ -401,14 +441,32 @@ mod tests {
         let filter = profile.resolve(TARGET, &[Capability::SysChroot]).unwrap();
         assert_eq!(filter.default_errno_ret(), Some(38));
         let architectures = [Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32];
-        assert_eq!(filter.architectures().as_deref(), Some(architectures.as_slice()));
+        assert_eq!(
+            filter.architectures().as_deref(),
+            Some(architectures.as_slice())
+        );
         let rules = rules(&profile, TARGET, &[Capability::SysChroot]);
         // Allowed by the capability; not also refused for want of it.
-        assert!(rules.contains(&"SCMP_ACT_ALLOW: chroot".to_owned()), "{rules:#?}");
-        assert!(!rules.contains(&"SCMP_ACT_ERRNO: chroot".to_owned()), "{rules:#?}");
-        assert!(rules.contains(&"SCMP_ACT_ALLOW: arch_prctl".to_owned()), "{rules:#?}");
-        assert!(rules.contains(&"SCMP_ACT_ALLOW: modify_ldt".to_owned()), "{rules:#?}");
-        assert!(!rules.iter().any(|r| r.contains("s390_pci_mmio_read")), "{rules:#?}");
+        assert!(
+            rules.contains(&"SCMP_ACT_ALLOW: chroot".to_owned()),
+            "{rules:#?}"
+        );
+        assert!(
+            !rules.contains(&"SCMP_ACT_ERRNO: chroot".to_owned()),
+            "{rules:#?}"
+        );
+        assert!(
+            rules.contains(&"SCMP_ACT_ALLOW: arch_prctl".to_owned()),
+            "{rules:#?}"
+        );
+        assert!(
+            rules.contains(&"SCMP_ACT_ALLOW: modify_ldt".to_owned()),
+            "{rules:#?}"
+        );
+        assert!(
+            !rules.iter().any(|r| r.contains("s390_pci_mmio_read")),
+            "{rules:#?}"
+        );
     }
 
     /// Every kind of condition, in the form of Debian's file.
@@ -447,7 +505,10 @@ mod tests {
             "SCMP_ACT_ALLOW: socket",
         ]
         "#);
-        let arm = Target { arch: Arch::ScmpArchAarch64, kernel: (4, 7) };
+        let arm = Target {
+            arch: Arch::ScmpArchAarch64,
+            kernel: (4, 7),
+        };
         let caps = [Capability::SysAdmin, Capability::Bpf];
         insta::assert_debug_snapshot!(rules(&profile, arm, &caps), @r#"
         [
@@ -497,16 +558,24 @@ mod tests {
     fn what_is_wrong_is_named() {
         let problem = |json: &str| {
             let e = parse(json).unwrap_err();
-            let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+            let source = std::error::Error::source(&e)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             format!("{e}: {source}")
         };
         for (json, part) in [
             ("", "EOF"),
             ("{}", "defaultAction"),
-            (r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscals": []}"#, "syscals"),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscals": []}"#,
+                "syscals",
+            ),
             (r#"{"defaultAction": "ALLOW"}"#, "defaultAction"),
             (r#"{"defaultAction": "SCMP_ACT_ALLOW"} x"#, "end of file"),
-            (r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EPERM"}"#, "defaultErrnoRet"),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EPERM"}"#,
+                "defaultErrnoRet",
+            ),
             (
                 r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ALLOW"}]}"#,
                 "syscalls[0].names",
@@ -529,12 +598,21 @@ mod tests {
 
     #[test]
     fn a_missing_default_names_the_package() {
-        let e = SeccompError::NotFound { path: DEFAULT_PATH.into() };
-        assert!(e.to_string().contains("apt install golang-github-containers-common"), "{e}");
+        let e = SeccompError::NotFound {
+            path: DEFAULT_PATH.into(),
+        };
+        assert!(
+            e.to_string()
+                .contains("apt install golang-github-containers-common"),
+            "{e}"
+        );
         let e = load("/no/such/profile.json".into()).unwrap_err();
         assert!(matches!(&e, SeccompError::NotFound { .. }), "{e}");
         assert!(!e.to_string().contains("apt"), "{e}");
-        assert!(matches!(load("/etc".into()), Err(SeccompError::NotAProfile { .. })));
+        assert!(matches!(
+            load("/etc".into()),
+            Err(SeccompError::NotAProfile { .. })
+        ));
     }
 
     #[test]

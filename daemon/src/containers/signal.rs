@@ -109,17 +109,34 @@ mod tests {
 
     #[test]
     fn reads_every_form_an_image_may_have() {
-        for (text, number) in
-            [("15", 15), ("TERM", 15), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX-2", 62)]
-        {
-            assert_eq!(Signal::parse(text).map(Signal::number), Some(number), "{text}");
+        for (text, number) in [
+            ("15", 15),
+            ("TERM", 15),
+            ("sigterm", 15),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-2", 62),
+        ] {
+            assert_eq!(
+                Signal::parse(text).map(Signal::number),
+                Some(number),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn refuses_what_is_no_signal() {
-        for text in ["", "0", "65", "-1", "SIGNOPE", "SIG", "SIGRTMIN+31", "SIGRTMAX-31", "RTMIN+-1"]
-        {
+        for text in [
+            "",
+            "0",
+            "65",
+            "-1",
+            "SIGNOPE",
+            "SIG",
+            "SIGRTMIN+31",
+            "SIGRTMAX-31",
+            "RTMIN+-1",
+        ] {
             assert_eq!(Signal::parse(text), None, "{text}");
         }
     }

@@ -124,10 +124,12 @@ fn resolve_in(
     };
     let gid = match wanted_group {
         Some(GroupArg::Gid(gid)) => gid,
-        Some(GroupArg::Name(name)) => groups(group)
-            .find(|entry| entry.name == name)
-            .ok_or(UserError::NoGroup { name })?
-            .gid,
+        Some(GroupArg::Name(name)) => {
+            groups(group)
+                .find(|entry| entry.name == name)
+                .ok_or(UserError::NoGroup { name })?
+                .gid
+        }
         None => entry.as_ref().map_or(0, |entry| entry.gid),
     };
 
@@ -142,8 +144,15 @@ fn resolve_in(
     let mut seen = std::collections::HashSet::new();
     additional_gids.retain(|gid| seen.insert(*gid));
 
-    let home = entry.map(|entry| entry.home).filter(|home| home.starts_with('/'));
-    Ok(ResolvedUser { uid, gid, additional_gids, home: home.unwrap_or("/").to_owned() })
+    let home = entry
+        .map(|entry| entry.home)
+        .filter(|home| home.starts_with('/'));
+    Ok(ResolvedUser {
+        uid,
+        gid,
+        additional_gids,
+        home: home.unwrap_or("/").to_owned(),
+    })
 }
 
 /// A group by number or by name.
@@ -159,7 +168,9 @@ fn parse_image_user(text: &str) -> Result<(RunAsUser, Option<GroupArg>), UserErr
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let malformed = || UserError::Malformed { user: text.to_owned() };
+    let malformed = || UserError::Malformed {
+        user: text.to_owned(),
+    };
     if group.is_some_and(|group| group.is_empty() || group.contains(':')) {
         return Err(malformed());
     }
@@ -179,7 +190,10 @@ fn parse_image_user(text: &str) -> Result<(RunAsUser, Option<GroupArg>), UserErr
 /// A user or group id. The highest number means "no id" to the kernel (setreuid(2)).
 fn id(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != u32::MAX)
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|id| *id != u32::MAX)
 }
 
 /// A line of passwd(5).
@@ -203,7 +217,12 @@ fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
         let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
         let home = fields.nth(1).unwrap_or_default();
-        Some(User { name, uid, gid, home })
+        Some(User {
+            name,
+            uid,
+            gid,
+            home,
+        })
     })
 }
 
@@ -242,7 +261,9 @@ fn read_file(rootfs: &Utf8Path, path: &'static str) -> Result<String, UserError>
     }
     let file = reopen(&found).map_err(|errno| fail(errno.into()))?;
     let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
+    file.take(FILE_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(UserError::TooLarge { path });
     }
@@ -280,11 +301,19 @@ mod tests {
     }
 
     fn user(uid: u32, gid: u32, gids: &[u32], home: &str) -> ResolvedUser {
-        ResolvedUser { uid, gid, additional_gids: gids.to_vec(), home: home.into() }
+        ResolvedUser {
+            uid,
+            gid,
+            additional_gids: gids.to_vec(),
+            home: home.into(),
+        }
     }
 
     fn run_as(user: RunAsUser, group: Option<u32>) -> SecurityContext {
-        SecurityContext { run_as: Some(RunAs { user, group }), ..SecurityContext::default() }
+        SecurityContext {
+            run_as: Some(RunAs { user, group }),
+            ..SecurityContext::default()
+        }
     }
 
     #[test]
@@ -310,20 +339,42 @@ mod tests {
         assert!(matches!(by_image("broken"), Err(UserError::NoUser { .. })));
         assert!(matches!(by_image("0:nope"), Err(UserError::NoGroup { name }) if name == "nope"));
         // Neither a number that the kernel knows nor a name that exists.
-        assert!(matches!(by_image("4294967295"), Err(UserError::NoUser { .. })));
+        assert!(matches!(
+            by_image("4294967295"),
+            Err(UserError::NoUser { .. })
+        ));
         for text in [":", "0:", ":0", "a:b:c"] {
-            assert!(matches!(by_image(text), Err(UserError::Malformed { .. })), "{text}");
+            assert!(
+                matches!(by_image(text), Err(UserError::Malformed { .. })),
+                "{text}"
+            );
         }
         let by_name = run_as(RunAsUser::Name("ghost".into()), None);
-        assert!(matches!(resolve_in(PASSWD, GROUP, "", &by_name), Err(UserError::NoUser { .. })));
+        assert!(matches!(
+            resolve_in(PASSWD, GROUP, "", &by_name),
+            Err(UserError::NoUser { .. })
+        ));
     }
 
     #[test]
     fn the_request_comes_before_the_image() {
-        let got = resolve_in(PASSWD, GROUP, "www-data", &run_as(RunAsUser::Uid(1000), Some(7)));
+        let got = resolve_in(
+            PASSWD,
+            GROUP,
+            "www-data",
+            &run_as(RunAsUser::Uid(1000), Some(7)),
+        );
         assert_eq!(got.unwrap(), user(1000, 7, &[7, 50, 50000], "/home/user"));
-        let got = resolve_in(PASSWD, GROUP, "", &run_as(RunAsUser::Name("user".into()), None));
-        assert_eq!(got.unwrap(), user(1000, 1000, &[1000, 50, 50000], "/home/user"));
+        let got = resolve_in(
+            PASSWD,
+            GROUP,
+            "",
+            &run_as(RunAsUser::Name("user".into()), None),
+        );
+        assert_eq!(
+            got.unwrap(),
+            user(1000, 1000, &[1000, 50, 50000], "/home/user")
+        );
     }
 
     #[test]
@@ -348,8 +399,14 @@ mod tests {
     fn an_image_without_the_files_has_numbers_only() {
         let (_dir, rootfs) = rootfs();
         let none = SecurityContext::default();
-        assert_eq!(resolve(&rootfs, "5:6", &none).unwrap(), user(5, 6, &[6], "/"));
-        assert!(matches!(resolve(&rootfs, "www-data", &none), Err(UserError::NoUser { .. })));
+        assert_eq!(
+            resolve(&rootfs, "5:6", &none).unwrap(),
+            user(5, 6, &[6], "/")
+        );
+        assert!(matches!(
+            resolve(&rootfs, "www-data", &none),
+            Err(UserError::NoUser { .. })
+        ));
     }
 
     #[test]
@@ -359,7 +416,10 @@ mod tests {
         symlink("../../../../../passwd", rootfs.join("etc/passwd")).unwrap();
         symlink("/passwd", rootfs.join("etc/group")).unwrap();
         let none = SecurityContext::default();
-        assert!(matches!(resolve(&rootfs, "evil", &none), Err(UserError::NoUser { .. })));
+        assert!(matches!(
+            resolve(&rootfs, "evil", &none),
+            Err(UserError::NoUser { .. })
+        ));
         // A link within the image is fine, absolute or not.
         std::fs::write(rootfs.join("passwd"), "good:x:7:8::/\n").unwrap();
         assert_eq!(resolve(&rootfs, "good", &none).unwrap().uid, 7);
@@ -371,10 +431,16 @@ mod tests {
         let none = SecurityContext::default();
         let passwd = rootfs.join("etc/passwd");
         rustix::fs::mkfifoat(rustix::fs::CWD, passwd.as_std_path(), Mode::RUSR).unwrap();
-        assert!(matches!(resolve(&rootfs, "0", &none), Err(UserError::NotRegular { .. })));
+        assert!(matches!(
+            resolve(&rootfs, "0", &none),
+            Err(UserError::NotRegular { .. })
+        ));
         std::fs::remove_file(&passwd).unwrap();
         symlink("passwd", &passwd).unwrap();
-        assert!(matches!(resolve(&rootfs, "0", &none), Err(UserError::Read { .. })));
+        assert!(matches!(
+            resolve(&rootfs, "0", &none),
+            Err(UserError::Read { .. })
+        ));
     }
 
     #[test]
@@ -383,7 +449,10 @@ mod tests {
         let file = File::create(rootfs.join("etc/group")).unwrap();
         file.set_len(FILE_MAX + 1).unwrap();
         let refused = resolve(&rootfs, "0", &SecurityContext::default());
-        assert!(matches!(refused, Err(UserError::TooLarge { path: "/etc/group" })));
+        assert!(matches!(
+            refused,
+            Err(UserError::TooLarge { path: "/etc/group" })
+        ));
     }
 
     proptest! {

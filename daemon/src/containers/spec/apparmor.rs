@@ -56,6 +56,9 @@ mod tests {
     fn names_may_have_spaces_and_brackets() {
         let text = "/usr/bin/man (enforce)\nlibreoffice (draft) x (complain)\ngarbage\n";
         let names = loaded_profiles(text);
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["/usr/bin/man", "libreoffice (draft) x"]);
+        assert_eq!(
+            names.into_iter().collect::<Vec<_>>(),
+            ["/usr/bin/man", "libreoffice (draft) x"]
+        );
     }
 }

@@ -72,7 +72,10 @@ const NUMBERED: [Capability; 41] = [
 
 /// The capabilities of a mask, such as `CapEff` in `/proc/self/status` (proc_pid_status(5)).
 pub(crate) fn capabilities_from_mask(mask: u64) -> Vec<Capability> {
-    let bits = NUMBERED.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
+    let bits = NUMBERED
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| mask >> bit & 1 == 1);
     bits.map(|(_, capability)| *capability).collect()
 }
 
@@ -103,13 +106,20 @@ impl Sets {
 pub(super) fn sets(input: &SpecInput<'_>) -> Result<Sets, SpecError> {
     let available = &input.node.available_capabilities;
     if input.config.security.privileged {
-        return Ok(Sets { bounding: available.clone(), ambient: Vec::new() });
+        return Ok(Sets {
+            bounding: available.clone(),
+            ambient: Vec::new(),
+        });
     }
     let changes = &input.config.security.capabilities;
-    for (field, added) in
-        [("add_capabilities", &changes.add), ("add_ambient_capabilities", &changes.add_ambient)]
-    {
-        if let Some(missing) = added.iter().find(|capability| !available.contains(capability)) {
+    for (field, added) in [
+        ("add_capabilities", &changes.add),
+        ("add_ambient_capabilities", &changes.add_ambient),
+    ] {
+        if let Some(missing) = added
+            .iter()
+            .find(|capability| !available.contains(capability))
+        {
             let field = format!("config.linux.security_context.capabilities.{field}");
             let problem = format!("the daemon itself does not have CAP_{missing}");
             return Err(InvalidField::unsupported(field, problem).into());
@@ -128,8 +138,15 @@ pub(super) fn sets(input: &SpecInput<'_>) -> Result<Sets, SpecError> {
         .iter()
         .copied()
         .filter(|capability| (from_start(capability) || added(capability)) && !dropped(capability));
-    let ambient = changes.add_ambient.iter().copied().filter(|capability| !dropped(capability));
-    Ok(Sets { bounding: bounding.collect(), ambient: ambient.collect() })
+    let ambient = changes
+        .add_ambient
+        .iter()
+        .copied()
+        .filter(|capability| !dropped(capability));
+    Ok(Sets {
+        bounding: bounding.collect(),
+        ambient: ambient.collect(),
+    })
 }
 
 #[cfg(test)]
@@ -141,7 +158,11 @@ mod tests {
         assert_eq!(capabilities_from_mask(0), []);
         assert_eq!(
             capabilities_from_mask(1 << 40 | 1 << 21 | 1),
-            [Capability::Chown, Capability::SysAdmin, Capability::CheckpointRestore]
+            [
+                Capability::Chown,
+                Capability::SysAdmin,
+                Capability::CheckpointRestore
+            ]
         );
         // What Docker's default is, as /proc shows it.
         let default: HashSet<_> = capabilities_from_mask(0xa804_25fb).into_iter().collect();

@@ -80,7 +80,11 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         config
             .annotations
             .iter()
-            .filter(|(key, _)| !CRUN_ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix)))
+            .filter(|(key, _)| {
+                !CRUN_ANNOTATIONS
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix))
+            })
             .filter(|(key, _)| !key.is_empty())
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
@@ -98,10 +102,17 @@ fn read_only_rootfs(input: &SpecInput<'_>) -> bool {
 
 fn linux(input: &SpecInput<'_>) -> Result<Linux, SpecError> {
     let security = &input.config.security;
-    let devices = input.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    let devices = input
+        .devices
+        .iter()
+        .map(device)
+        .collect::<Result<Vec<_>, _>>()?;
     let (masked, readonly) = match security.privileged {
         true => (Vec::new(), Vec::new()),
-        false => (security.masked_paths.clone(), security.readonly_paths.clone()),
+        false => (
+            security.masked_paths.clone(),
+            security.readonly_paths.clone(),
+        ),
     };
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces::namespaces(input)?)

@@ -16,11 +16,17 @@ const MOUNT_SETATTR: (u32, u32) = (5, 12);
 /// All mounts. Those of the request take the place of the runtime's own at the same path, and whatever lies deeper
 /// comes later, so that no mount hides another.
 pub(super) fn mounts(input: &SpecInput<'_>) -> Result<Vec<OciMount>, SpecError> {
-    let asked: Vec<&Utf8Path> =
-        input.config.mounts.iter().map(|mount| mount.container_path.as_path()).collect();
+    let asked: Vec<&Utf8Path> = input
+        .config
+        .mounts
+        .iter()
+        .map(|mount| mount.container_path.as_path())
+        .collect();
     let replaced = |own: &Utf8Path| {
         // A /dev from the host comes with everything below it.
-        asked.iter().any(|path| *path == own || (*path == "/dev" && own.starts_with("/dev")))
+        asked
+            .iter()
+            .any(|path| *path == own || (*path == "/dev" && own.starts_with("/dev")))
     };
     let mut list = Vec::new();
     for (path, mount) in own_mounts(input)? {
@@ -31,7 +37,12 @@ pub(super) fn mounts(input: &SpecInput<'_>) -> Result<Vec<OciMount>, SpecError> 
     for volume in input.image_volumes {
         if !replaced(&volume.container_path) {
             let options = ["rbind", "rprivate", "rw"];
-            let mount = oci(&volume.container_path, "bind", volume.source.as_str(), &options)?;
+            let mount = oci(
+                &volume.container_path,
+                "bind",
+                volume.source.as_str(),
+                &options,
+            )?;
             list.push((volume.container_path.clone(), mount));
         }
     }
@@ -43,23 +54,29 @@ pub(super) fn mounts(input: &SpecInput<'_>) -> Result<Vec<OciMount>, SpecError> 
         );
         return Err(InvalidField::invalid("config.mounts", problem).into());
     }
-    for (n, (mount, source)) in input.config.mounts.iter().zip(input.mount_sources).enumerate() {
-        list.push((mount.container_path.clone(), asked_mount(input, n, mount, source)?));
+    for (n, (mount, source)) in input
+        .config
+        .mounts
+        .iter()
+        .zip(input.mount_sources)
+        .enumerate()
+    {
+        list.push((
+            mount.container_path.clone(),
+            asked_mount(input, n, mount, source)?,
+        ));
     }
     list.sort_by_key(|(path, _)| depth(path));
     Ok(list.into_iter().map(|(_, mount)| mount).collect())
 }
 
 fn depth(path: &Utf8Path) -> usize {
-    path.components().filter(|part| matches!(part, Utf8Component::Normal(_))).count()
+    path.components()
+        .filter(|part| matches!(part, Utf8Component::Normal(_)))
+        .count()
 }
 
-fn oci(
-    path: &Utf8Path,
-    kind: &str,
-    source: &str,
-    options: &[&str],
-) -> Result<OciMount, SpecError> {
+fn oci(path: &Utf8Path, kind: &str, source: &str, options: &[&str]) -> Result<OciMount, SpecError> {
     let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
     let mount = MountBuilder::default()
         .destination(path.as_std_path())
@@ -73,18 +90,44 @@ fn oci(
 /// What every container has.
 fn own_mounts(input: &SpecInput<'_>) -> Result<Vec<(Utf8PathBuf, OciMount)>, SpecError> {
     let sandbox = input.sandbox;
-    let access = if input.config.security.privileged { "rw" } else { "ro" };
+    let access = if input.config.security.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
     let mut list = vec![
         ("/proc", "proc", "proc", vec!["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", "tmpfs", vec!["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        (
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            vec!["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         (
             "/dev/pts",
             "devpts",
             "devpts",
-            vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            vec![
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
-        ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
-        ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", access]),
+        (
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            vec!["nosuid", "noexec", "nodev"],
+        ),
+        (
+            "/sys",
+            "sysfs",
+            "sysfs",
+            vec!["nosuid", "noexec", "nodev", access],
+        ),
         (
             "/dev/shm",
             "bind",
@@ -104,7 +147,12 @@ fn own_mounts(input: &SpecInput<'_>) -> Result<Vec<(Utf8PathBuf, OciMount)>, Spe
         ("/etc/resolv.conf", &sandbox.resolv_conf),
     ] {
         if let Some(source) = source {
-            list.push((path, "bind", source.as_str(), vec!["rbind", "rprivate", access]));
+            list.push((
+                path,
+                "bind",
+                source.as_str(),
+                vec!["rbind", "rprivate", access],
+            ));
         }
     }
     list.into_iter()
@@ -165,9 +213,15 @@ pub(crate) fn image_volumes(
     image: Option<&image::Config>,
 ) -> Result<Vec<Utf8PathBuf>, InvalidField> {
     let mut list = Vec::new();
-    for text in image.and_then(|image| image.volumes().as_ref()).into_iter().flatten() {
+    for text in image
+        .and_then(|image| image.volumes().as_ref())
+        .into_iter()
+        .flatten()
+    {
         let path = Utf8Path::new("/").join(text);
-        let refused = path.components().any(|part| part == Utf8Component::ParentDir)
+        let refused = path
+            .components()
+            .any(|part| part == Utf8Component::ParentDir)
             || depth(&path) == 0
             || text.contains('\0');
         if refused {
@@ -175,7 +229,11 @@ pub(crate) fn image_volumes(
             return Err(InvalidField::invalid("config.image", problem));
         }
         let path: Utf8PathBuf = path.components().collect();
-        if !config.mounts.iter().any(|mount| mount.container_path == path) {
+        if !config
+            .mounts
+            .iter()
+            .any(|mount| mount.container_path == path)
+        {
             list.push(path);
         }
     }

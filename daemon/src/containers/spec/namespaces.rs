@@ -59,5 +59,8 @@ fn new(kind: LinuxNamespaceType) -> Result<LinuxNamespace, SpecError> {
 }
 
 fn join(kind: LinuxNamespaceType, path: &Utf8Path) -> Result<LinuxNamespace, SpecError> {
-    Ok(LinuxNamespaceBuilder::default().typ(kind).path(path.as_std_path()).build()?)
+    Ok(LinuxNamespaceBuilder::default()
+        .typ(kind)
+        .path(path.as_std_path())
+        .build()?)
 }

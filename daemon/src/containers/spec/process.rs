@@ -56,7 +56,8 @@ fn args(config: &ContainerSpec, image: Option<&image::Config>) -> Result<Vec<Str
     command.extend(args);
     match command.first().map(String::as_str) {
         None => {
-            let problem = "there is nothing to run: neither the request nor the image has a command";
+            let problem =
+                "there is nothing to run: neither the request nor the image has a command";
             Err(InvalidField::invalid("config.command", problem).into())
         }
         Some("") => {
@@ -67,10 +68,20 @@ fn args(config: &ContainerSpec, image: Option<&image::Config>) -> Result<Vec<Str
 }
 
 fn cwd(config: &ContainerSpec, image: Option<&image::Config>) -> String {
-    let of_image = image.and_then(|image| image.working_dir().clone()).unwrap_or_default();
-    let wanted = if config.working_dir.is_empty() { of_image } else { config.working_dir.clone() };
+    let of_image = image
+        .and_then(|image| image.working_dir().clone())
+        .unwrap_or_default();
+    let wanted = if config.working_dir.is_empty() {
+        of_image
+    } else {
+        config.working_dir.clone()
+    };
     // An image's may be relative or missing.
-    if wanted.starts_with('/') { wanted } else { format!("/{wanted}") }
+    if wanted.starts_with('/') {
+        wanted
+    } else {
+        format!("/{wanted}")
+    }
 }
 
 /// Defaults, then the image, then the request. A later variable takes the place of an earlier one.
@@ -92,7 +103,10 @@ fn env(input: &SpecInput<'_>) -> Vec<String> {
     for variable in &input.config.envs {
         env.set(&variable.name, &variable.value);
     }
-    env.0.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    env.0
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 #[derive(Default)]
@@ -123,7 +137,10 @@ pub(crate) fn stop_signal(
     if let Some(signal) = config.stop_signal {
         return Ok(signal);
     }
-    match image.and_then(|image| image.stop_signal().as_deref()).unwrap_or_default() {
+    match image
+        .and_then(|image| image.stop_signal().as_deref())
+        .unwrap_or_default()
+    {
         "" => Ok(Signal::TERM),
         text => Signal::parse(text).ok_or_else(|| {
             let problem = format!("the image's stop signal {text:?} is not a signal");

@@ -46,7 +46,9 @@ pub(crate) fn linux_resources(
         .hugepage_limits(hugepages(limits, node)?)
         .build()?;
     resources.set_devices(None);
-    let unified = unified.iter().map(|(file, value)| (file.clone(), value.clone()));
+    let unified = unified
+        .iter()
+        .map(|(file, value)| (file.clone(), value.clone()));
     resources.set_unified(Some(unified.collect()));
     Ok(resources)
 }
@@ -81,7 +83,12 @@ fn hugepages(limits: &Resources, node: &NodeFacts) -> Result<Vec<LinuxHugepageLi
         let bytes = i64::try_from(limit.limit)
             .map_err(|_| InvalidField::invalid(field(), "does not fit the OCI configuration"))?;
         let page_size = limit.page_size.clone();
-        list.push(LinuxHugepageLimitBuilder::default().page_size(page_size).limit(bytes).build()?);
+        list.push(
+            LinuxHugepageLimitBuilder::default()
+                .page_size(page_size)
+                .limit(bytes)
+                .build()?,
+        );
     }
     Ok(list)
 }
@@ -90,7 +97,10 @@ fn hugepages(limits: &Resources, node: &NodeFacts) -> Result<Vec<LinuxHugepageLi
 /// the harmless ones (`null`, `zero`, `tty`, ...).
 pub(super) fn device_rules(input: &SpecInput<'_>) -> Result<Vec<LinuxDeviceCgroup>, SpecError> {
     let privileged = input.config.security.privileged;
-    let all = LinuxDeviceCgroupBuilder::default().allow(privileged).access("rwm").build()?;
+    let all = LinuxDeviceCgroupBuilder::default()
+        .allow(privileged)
+        .access("rwm")
+        .build()?;
     let mut rules = vec![all];
     for device in input.devices.iter().filter(|_| !privileged) {
         let rule = LinuxDeviceCgroupBuilder::default()

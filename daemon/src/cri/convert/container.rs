@@ -47,7 +47,10 @@ pub(crate) fn container_spec(config: v1::ContainerConfig) -> Checked<ContainerSp
     no_nul("config.metadata.name", &name)?;
     let image = image_spec("config.image", image.unwrap_or_default())?;
     if windows.is_some() {
-        return Err(InvalidField::unsupported("config.windows", "this is a Linux node"));
+        return Err(InvalidField::unsupported(
+            "config.windows",
+            "this is a Linux node",
+        ));
     }
     if let Some(v1::CdiDevice { name }) = cdi_devices.first() {
         return Err(InvalidField::unsupported(
@@ -61,8 +64,10 @@ pub(crate) fn container_spec(config: v1::ContainerConfig) -> Checked<ContainerSp
         absolute("config.working_dir", &working_dir)?;
     }
     check_log_path(&log_path)?;
-    let v1::LinuxContainerConfig { resources: limits, security_context: security } =
-        linux.unwrap_or_default();
+    let v1::LinuxContainerConfig {
+        resources: limits,
+        security_context: security,
+    } = linux.unwrap_or_default();
     Ok(ContainerSpec {
         name,
         attempt,
@@ -87,7 +92,10 @@ pub(crate) fn container_spec(config: v1::ContainerConfig) -> Checked<ContainerSp
 
 /// Applies `convert` to every element, with its index for the field's name.
 fn numbered<T, U>(list: Vec<T>, convert: fn(usize, T) -> Checked<U>) -> Checked<Vec<U>> {
-    list.into_iter().enumerate().map(|(n, item)| convert(n, item)).collect()
+    list.into_iter()
+        .enumerate()
+        .map(|(n, item)| convert(n, item))
+        .collect()
 }
 
 pub(super) fn no_nul(field: &str, text: &str) -> Checked<()> {
@@ -98,14 +106,19 @@ pub(super) fn no_nul(field: &str, text: &str) -> Checked<()> {
 }
 
 fn no_nuls(field: &str, list: &[String]) -> Checked<()> {
-    list.iter().enumerate().try_for_each(|(n, text)| no_nul(&format!("{field}[{n}]"), text))
+    list.iter()
+        .enumerate()
+        .try_for_each(|(n, text)| no_nul(&format!("{field}[{n}]"), text))
 }
 
 /// An absolute path without `..`, cleaned of `.` and doubled slashes.
 pub(super) fn absolute(field: &str, text: &str) -> Checked<Utf8PathBuf> {
     no_nul(field, text)?;
     if !text.starts_with('/') {
-        return Err(InvalidField::invalid(field, format!("{text:?} is not an absolute path")));
+        return Err(InvalidField::invalid(
+            field,
+            format!("{text:?} is not an absolute path"),
+        ));
     }
     normalised(field, text)
 }
@@ -113,10 +126,19 @@ pub(super) fn absolute(field: &str, text: &str) -> Checked<Utf8PathBuf> {
 /// The path without `.` and doubled slashes; `..` is refused.
 fn normalised(field: &str, text: &str) -> Checked<Utf8PathBuf> {
     let path = Utf8Path::new(text);
-    if path.components().any(|part| part == Utf8Component::ParentDir) {
-        return Err(InvalidField::invalid(field, format!("{text:?} contains '..'")));
+    if path
+        .components()
+        .any(|part| part == Utf8Component::ParentDir)
+    {
+        return Err(InvalidField::invalid(
+            field,
+            format!("{text:?} contains '..'"),
+        ));
     }
-    Ok(path.components().filter(|part| *part != Utf8Component::CurDir).collect())
+    Ok(path
+        .components()
+        .filter(|part| *part != Utf8Component::CurDir)
+        .collect())
 }
 
 /// The log stays below the pod's log directory.
@@ -129,14 +151,22 @@ fn check_log_path(path: &str) -> Checked<()> {
     }
     let clean = normalised(FIELD, path)?;
     if !path.is_empty() && (clean.as_str().is_empty() || path.ends_with('/')) {
-        return Err(InvalidField::invalid(FIELD, format!("{path:?} names no file")));
+        return Err(InvalidField::invalid(
+            FIELD,
+            format!("{path:?} names no file"),
+        ));
     }
     Ok(())
 }
 
 fn image_spec(field: &str, spec: v1::ImageSpec) -> Checked<ImageSpec> {
-    let v1::ImageSpec { image, annotations, user_specified_image, runtime_handler, image_ref } =
-        spec;
+    let v1::ImageSpec {
+        image,
+        annotations,
+        user_specified_image,
+        runtime_handler,
+        image_ref,
+    } = spec;
     if image.is_empty() {
         return Err(InvalidField::invalid(format!("{field}.image"), "is empty"));
     }
@@ -153,7 +183,10 @@ fn env(n: usize, variable: v1::KeyValue) -> Checked<EnvVar> {
     let v1::KeyValue { key: name, value } = variable;
     let field = |part: &str| format!("config.envs[{n}].{part}");
     if name.is_empty() || name.contains('=') {
-        return Err(InvalidField::invalid(field("key"), format!("{name:?} is empty or has a '='")));
+        return Err(InvalidField::invalid(
+            field("key"),
+            format!("{name:?} is empty or has a '='"),
+        ));
     }
     no_nul(&field("key"), &name)?;
     // The value may be a secret, so messages have the name alone.
@@ -191,9 +224,13 @@ fn mount(n: usize, mount: v1::Mount) -> Checked<Mount> {
         let problem = "is the root directory, which comes from the image";
         return Err(InvalidField::invalid(field("container_path"), problem));
     }
-    for (name, mappings) in [("uidMappings", &uid_mappings), ("gidMappings", &gid_mappings)] {
+    for (name, mappings) in [
+        ("uidMappings", &uid_mappings),
+        ("gidMappings", &gid_mappings),
+    ] {
         if !mappings.is_empty() {
-            let problem = "id-mapped mounts come with user namespaces, which containers do not have yet";
+            let problem =
+                "id-mapped mounts come with user namespaces, which containers do not have yet";
             return Err(InvalidField::unsupported(field(name), problem));
         }
     }
@@ -209,7 +246,10 @@ fn mount(n: usize, mount: v1::Mount) -> Checked<Mount> {
         None => host_source(&field, &host_path, &image_sub_path)?,
     };
     if is_image && !readonly {
-        return Err(InvalidField::invalid(field("readonly"), "must be true for an image"));
+        return Err(InvalidField::invalid(
+            field("readonly"),
+            "must be true for an image",
+        ));
     }
     if is_image && propagation != Propagation::Private {
         let problem = "must be PROPAGATION_PRIVATE for an image";
@@ -249,7 +289,10 @@ fn image_source(
     sub: &str,
 ) -> Checked<MountSource> {
     if !host.is_empty() {
-        return Err(InvalidField::invalid(field("host_path"), "must be empty beside image"));
+        return Err(InvalidField::invalid(
+            field("host_path"),
+            "must be empty beside image",
+        ));
     }
     let image = image_spec(&field("image"), image)?;
     no_nul(&field("image_sub_path"), sub)?;
@@ -263,10 +306,13 @@ fn image_source(
 
 fn mount_flags(field: &str, options: &[String]) -> Checked<Vec<MountFlag>> {
     let known = |option: &String| {
-        MountFlag::ALL.into_iter().find(|flag| flag.name() == option).ok_or_else(|| {
-            let problem = format!("{option:?} is none of noexec, nodev and nosuid");
-            InvalidField::unsupported(field, problem)
-        })
+        MountFlag::ALL
+            .into_iter()
+            .find(|flag| flag.name() == option)
+            .ok_or_else(|| {
+                let problem = format!("{option:?} is none of noexec, nodev and nosuid");
+                InvalidField::unsupported(field, problem)
+            })
     };
     options.iter().map(known).collect()
 }
@@ -287,7 +333,11 @@ fn distinct(mounts: Vec<Mount>) -> Checked<Vec<Mount>> {
 }
 
 fn device(n: usize, device: v1::Device) -> Checked<Device> {
-    let v1::Device { container_path, host_path, permissions } = device;
+    let v1::Device {
+        container_path,
+        host_path,
+        permissions,
+    } = device;
     let field = |name: &str| format!("config.devices[{n}].{name}");
     if permissions.is_empty() || permissions.chars().any(|c| !"rwm".contains(c)) {
         let problem = format!("{permissions:?} is not one or more of 'r', 'w' and 'm'");
@@ -305,10 +355,7 @@ fn device(n: usize, device: v1::Device) -> Checked<Device> {
 /// # Errors
 ///
 /// [`InvalidField`], with names below `field`.
-pub(crate) fn resources(
-    field: &str,
-    limits: v1::LinuxContainerResources,
-) -> Checked<Resources> {
+pub(crate) fn resources(field: &str, limits: v1::LinuxContainerResources) -> Checked<Resources> {
     let v1::LinuxContainerResources {
         cpu_period,
         cpu_quota,
@@ -324,10 +371,16 @@ pub(crate) fn resources(
     let at = |name: &str| format!("{field}.{name}");
     let positive = |name: &str, value: i64| match u64::try_from(value) {
         Ok(value) => Ok(Some(value).filter(|v| *v > 0)),
-        Err(_) => Err(InvalidField::invalid(at(name), format!("{value} is negative"))),
+        Err(_) => Err(InvalidField::invalid(
+            at(name),
+            format!("{value} is negative"),
+        )),
     };
     let limit = |name: &str, value: i64| match value {
-        ..=-2 => Err(InvalidField::invalid(at(name), format!("{value} is less than -1 (unlimited)"))),
+        ..=-2 => Err(InvalidField::invalid(
+            at(name),
+            format!("{value} is less than -1 (unlimited)"),
+        )),
         0 => Ok(None),
         _ => Ok(Some(value)),
     };
@@ -336,15 +389,24 @@ pub(crate) fn resources(
     if let (Some(memory), Some(swap @ 1..)) = (memory_bytes, memory_swap_bytes)
         && (memory < 0 || swap < memory)
     {
-        let problem = "counts memory and swap together, so it cannot be less than memory_limit_in_bytes";
-        return Err(InvalidField::invalid(at("memory_swap_limit_in_bytes"), problem));
+        let problem =
+            "counts memory and swap together, so it cannot be less than memory_limit_in_bytes";
+        return Err(InvalidField::invalid(
+            at("memory_swap_limit_in_bytes"),
+            problem,
+        ));
     }
-    let oom_score_adj =
-        i32::try_from(oom_score_adj).ok().filter(|adj| (-1000..=1000).contains(adj)).ok_or_else(
-            || InvalidField::invalid(at("oom_score_adj"), "is not between -1000 and 1000"),
-        )?;
+    let oom_score_adj = i32::try_from(oom_score_adj)
+        .ok()
+        .filter(|adj| (-1000..=1000).contains(adj))
+        .ok_or_else(|| {
+            InvalidField::invalid(at("oom_score_adj"), "is not between -1000 and 1000")
+        })?;
     for (name, list) in [("cpuset_cpus", &cpuset_cpus), ("cpuset_mems", &cpuset_mems)] {
-        if list.chars().any(|c| !c.is_ascii_digit() && c != '-' && c != ',') {
+        if list
+            .chars()
+            .any(|c| !c.is_ascii_digit() && c != '-' && c != ',')
+        {
             let problem = format!("{list:?} is not a list such as 0-2,7");
             return Err(InvalidField::invalid(at(name), problem));
         }
@@ -376,11 +438,17 @@ fn hugepages(field: &str, limits: Vec<v1::HugepageLimit>) -> Checked<Vec<Hugepag
         let digits = page_size.bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 || !["KB", "MB", "GB"].contains(&&page_size[digits..]) {
             let problem = format!("{page_size:?} is not a size such as 2MB");
-            return Err(InvalidField::invalid(format!("{field}[{n}].page_size"), problem));
+            return Err(InvalidField::invalid(
+                format!("{field}[{n}].page_size"),
+                problem,
+            ));
         }
         if i64::try_from(limit).is_err() {
             let problem = format!("{limit} does not fit the OCI configuration");
-            return Err(InvalidField::invalid(format!("{field}[{n}].limit"), problem));
+            return Err(InvalidField::invalid(
+                format!("{field}[{n}].limit"),
+                problem,
+            ));
         }
         Ok(HugepageLimit { page_size, limit })
     };
@@ -395,7 +463,9 @@ fn signal(number: i32) -> Checked<Option<Signal>> {
     }
     let name = oci_signal_name(signal);
     let parsed = Signal::parse(&name);
-    parsed.map(Some).ok_or_else(|| unknown_number(FIELD, number))
+    parsed
+        .map(Some)
+        .ok_or_else(|| unknown_number(FIELD, number))
 }
 
 /// `SIGRTMIN+1` for `SIGNAL_SIGRTMINPLUS1`.
@@ -414,7 +484,10 @@ pub(crate) fn cri_signal(signal: Signal) -> v1::Signal {
 }
 
 pub(super) fn unknown_number(field: &str, number: i32) -> InvalidField {
-    InvalidField::unsupported(field, format!("{number} is a value newer than this nexcage"))
+    InvalidField::unsupported(
+        field,
+        format!("{number} is a value newer than this nexcage"),
+    )
 }
 
 #[cfg(test)]

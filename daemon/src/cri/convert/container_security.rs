@@ -18,7 +18,10 @@ type Checked<T> = Result<T, InvalidField>;
 pub(super) fn security_context(
     context: v1::LinuxContainerSecurityContext,
 ) -> Checked<SecurityContext> {
-    #[allow(deprecated, reason = "the two old fields are still part of CRI, and critest sends them")]
+    #[allow(
+        deprecated,
+        reason = "the two old fields are still part of CRI, and critest sends them"
+    )]
     let v1::LinuxContainerSecurityContext {
         capabilities,
         privileged,
@@ -62,16 +65,29 @@ pub(super) fn security_context(
 }
 
 fn capability_changes(changes: v1::Capability) -> Checked<CapabilityChanges> {
-    let v1::Capability { add_capabilities, drop_capabilities, add_ambient_capabilities } = changes;
+    let v1::Capability {
+        add_capabilities,
+        drop_capabilities,
+        add_ambient_capabilities,
+    } = changes;
     let (add_all, add) = capabilities("add_capabilities", &add_capabilities)?;
     let (drop_all, drop) = capabilities("drop_capabilities", &drop_capabilities)?;
     let name = "add_ambient_capabilities";
     let (ambient_all, add_ambient) = capabilities(name, &add_ambient_capabilities)?;
     if ambient_all {
         let problem = "ALL cannot be ambient; name the capabilities";
-        return Err(InvalidField::unsupported(format!("{AT}.capabilities.{name}"), problem));
+        return Err(InvalidField::unsupported(
+            format!("{AT}.capabilities.{name}"),
+            problem,
+        ));
     }
-    Ok(CapabilityChanges { add_all, add, drop_all, drop, add_ambient })
+    Ok(CapabilityChanges {
+        add_all,
+        add,
+        drop_all,
+        drop,
+        add_ambient,
+    })
 }
 
 /// Whether `ALL` is among them, and the others. With or without `CAP_`, in any case.
@@ -95,7 +111,13 @@ fn capabilities(field: &str, names: &[String]) -> Checked<(bool, Vec<Capability>
 }
 
 fn namespaces(options: v1::NamespaceOption) -> Checked<Namespaces> {
-    let v1::NamespaceOption { network, pid, ipc, target_id, userns_options } = options;
+    let v1::NamespaceOption {
+        network,
+        pid,
+        ipc,
+        target_id,
+        userns_options,
+    } = options;
     let field = |name: &str| format!("{AT}.namespace_options.{name}");
     let is_host = |name: &str, value: i32| match mode(&field(name), value)? {
         v1::NamespaceMode::Pod => Ok(false),
@@ -130,13 +152,18 @@ fn mode(field: &str, value: i32) -> Checked<v1::NamespaceMode> {
 }
 
 fn user_namespace(options: v1::UserNamespace) -> Checked<()> {
-    let v1::UserNamespace { mode: value, uids, gids } = options;
+    let v1::UserNamespace {
+        mode: value,
+        uids,
+        gids,
+    } = options;
     let field = |name: &str| format!("{AT}.namespace_options.userns_options.{name}");
     match mode(&field("mode"), value)? {
         v1::NamespaceMode::Node if uids.is_empty() && gids.is_empty() => Ok(()),
-        v1::NamespaceMode::Node => {
-            Err(InvalidField::invalid(field("uids"), "must be empty with mode NODE"))
-        }
+        v1::NamespaceMode::Node => Err(InvalidField::invalid(
+            field("uids"),
+            "must be empty with mode NODE",
+        )),
         v1::NamespaceMode::Pod => Err(InvalidField::unsupported(
             field("mode"),
             "containers do not run in the pod's user namespace yet; use NODE (hostUsers: true)",
@@ -165,16 +192,20 @@ fn run_as(
         }
         (None, true) => return Ok(None),
     };
-    let group =
-        group.map(|v1::Int64Value { value }| id(&field("run_as_group"), value)).transpose()?;
+    let group = group
+        .map(|v1::Int64Value { value }| id(&field("run_as_group"), value))
+        .transpose()?;
     Ok(Some(RunAs { user, group }))
 }
 
 /// A user or group id. The highest 32-bit number means "none" to the kernel.
 fn id(field: &str, value: i64) -> Checked<u32> {
-    u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or_else(|| {
-        InvalidField::invalid(field, format!("{value} is not an id (0 to 4294967294)"))
-    })
+    u32::try_from(value)
+        .ok()
+        .filter(|id| *id != u32::MAX)
+        .ok_or_else(|| {
+            InvalidField::invalid(field, format!("{value} is not an id (0 to 4294967294)"))
+        })
 }
 
 fn groups(groups: Vec<i64>) -> Checked<Vec<u32>> {
@@ -186,7 +217,10 @@ fn groups_policy(value: i32) -> Checked<SupplementalGroupsPolicy> {
     match v1::SupplementalGroupsPolicy::try_from(value) {
         Ok(v1::SupplementalGroupsPolicy::Merge) => Ok(SupplementalGroupsPolicy::Merge),
         Ok(v1::SupplementalGroupsPolicy::Strict) => Ok(SupplementalGroupsPolicy::Strict),
-        Err(_) => Err(unknown_number(&format!("{AT}.supplemental_groups_policy"), value)),
+        Err(_) => Err(unknown_number(
+            &format!("{AT}.supplemental_groups_policy"),
+            value,
+        )),
     }
 }
 
@@ -203,19 +237,24 @@ fn profile_type(
     profile: v1::SecurityProfile,
 ) -> Checked<(v1::security_profile::ProfileType, String)> {
     use v1::security_profile::ProfileType;
-    let v1::SecurityProfile { profile_type, localhost_ref } = profile;
+    let v1::SecurityProfile {
+        profile_type,
+        localhost_ref,
+    } = profile;
     let kind = ProfileType::try_from(profile_type)
         .map_err(|_| unknown_number(&format!("{field}.profile_type"), profile_type))?;
     let at = || format!("{field}.localhost_ref");
     match (kind, localhost_ref.is_empty()) {
-        (ProfileType::Localhost, true) => {
-            Err(InvalidField::invalid(at(), "is empty, but profile_type is Localhost"))
-        }
+        (ProfileType::Localhost, true) => Err(InvalidField::invalid(
+            at(),
+            "is empty, but profile_type is Localhost",
+        )),
         (ProfileType::Localhost, false) => Ok((kind, localhost_ref)),
         (_, true) => Ok((kind, localhost_ref)),
-        (_, false) => {
-            Err(InvalidField::invalid(at(), "is given, but profile_type is not Localhost"))
-        }
+        (_, false) => Err(InvalidField::invalid(
+            at(),
+            "is given, but profile_type is not Localhost",
+        )),
     }
 }
 
@@ -288,6 +327,16 @@ fn not_a_profile(field: String, text: &str) -> InvalidField {
 }
 
 fn selinux(options: v1::SeLinuxOption) -> SelinuxOptions {
-    let v1::SeLinuxOption { user, role, r#type, level } = options;
-    SelinuxOptions { user, role, r#type, level }
+    let v1::SeLinuxOption {
+        user,
+        role,
+        r#type,
+        level,
+    } = options;
+    SelinuxOptions {
+        user,
+        role,
+        r#type,
+        level,
+    }
 }

@@ -1,0 +1,80 @@
+//! What this node gives to every container, found once at start.
+
+use nexcage_config::{Config, Security};
+use oci_spec::runtime::{Capability, PosixRlimit};
+
+use super::seccomp::{self, Profile, SeccompError, Target};
+use super::spec::{
+    AppArmorFacts, DEFAULT_CAPABILITIES, NodeFacts, capabilities_from_mask, loaded_profiles,
+};
+
+/// Where the kernel lists its AppArmor profiles.
+const APPARMOR_PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+
+/// Looks at the kernel and the configuration. Blocking; called at start.
+///
+/// # Errors
+///
+/// [`SeccompError`] when the default profile is wanted and cannot be read.
+pub(crate) fn node_facts(config: &Config) -> Result<NodeFacts, SeccompError> {
+    let security = &config.security;
+    Ok(NodeFacts {
+        default_capabilities: default_capabilities(security),
+        available_capabilities: available_capabilities(),
+        no_new_privileges: security.no_new_privileges,
+        read_only_rootfs: security.read_only_rootfs,
+        default_seccomp: default_seccomp(security)?,
+        seccomp_target: Target::this_machine(),
+        apparmor: apparmor(security),
+        swap_accounting: std::path::Path::new("/sys/fs/cgroup/memory.swap.max").exists()
+            || controller("memory") && std::path::Path::new("/proc/swaps").exists(),
+        hugetlb: controller("hugetlb"),
+        rlimits: Vec::<PosixRlimit>::new(),
+    })
+}
+
+fn default_capabilities(security: &Security) -> Vec<Capability> {
+    let mut all = DEFAULT_CAPABILITIES.to_vec();
+    for extra in &security.capabilities {
+        if let Ok(capability) = extra.as_str().parse::<Capability>() {
+            if !all.contains(&capability) {
+                all.push(capability);
+            }
+        }
+    }
+    all
+}
+
+fn available_capabilities() -> Vec<Capability> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    capabilities_from_mask(mask.unwrap_or(0))
+}
+
+fn default_seccomp(security: &Security) -> Result<Option<Profile>, SeccompError> {
+    if !security.seccomp {
+        return Ok(None);
+    }
+    seccomp::load(security.seccomp_profile.path()).map(Some)
+}
+
+fn apparmor(security: &Security) -> Option<AppArmorFacts> {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if !security.apparmor || !enabled.is_ok_and(|text| text.starts_with('Y')) {
+        return None;
+    }
+    let loaded = std::fs::read_to_string(APPARMOR_PROFILES).unwrap_or_default();
+    Some(AppArmorFacts {
+        default_profile: None,
+        loaded: loaded_profiles(&loaded),
+    })
+}
+
+/// A cgroup v2 controller that this host offers.
+fn controller(name: &str) -> bool {
+    std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+        .is_ok_and(|text| text.split_whitespace().any(|c| c == name))
+}

@@ -1,0 +1,140 @@
+//! Why an operation on pods, containers or images failed.
+//!
+//! One type for the whole daemon above the crates below, because all of its errors end at the same edge:
+//! `cri::status` maps each kind to its gRPC code.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::cri::InvalidField;
+
+/// A failed operation.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpError {
+    /// Nothing has this id or name.
+    #[error("{kind} {name:?} does not exist")]
+    NotFound { kind: Kind, name: String },
+    /// Several things have ids that begin like this.
+    #[error("{kind} id {prefix:?} is ambiguous")]
+    Ambiguous { kind: Kind, prefix: String },
+    /// The request is wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// The request makes sense, but not now.
+    #[error("{0}")]
+    State(String),
+    /// It took longer than the caller allowed.
+    #[error("{0}")]
+    Deadline(String),
+    /// Something this needs is not working at the moment.
+    #[error("{doing}")]
+    Unavailable {
+        doing: String,
+        source: Option<BoxError>,
+    },
+    /// A step failed.
+    #[error("{doing}")]
+    Failed {
+        doing: String,
+        source: Option<BoxError>,
+    },
+    /// An image could not be pulled.
+    #[error(transparent)]
+    Pull(#[from] nexcage_image_store::PullError),
+}
+
+/// An error of a crate below.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What an id names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Pod,
+    Container,
+    Image,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "pod sandbox",
+            Self::Container => "container",
+            Self::Image => "image",
+        })
+    }
+}
+
+impl OpError {
+    /// `doing` failed because of `source`.
+    pub(crate) fn failed(doing: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Failed {
+            doing: doing.into(),
+            source: Some(source.into()),
+        }
+    }
+
+    /// For `map_err`: `doing` failed because of what is passed.
+    pub(crate) fn step<E: Into<BoxError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |source| Self::failed(doing, source)
+    }
+
+    /// No such pod.
+    pub(crate) fn no_pod(name: &str) -> Self {
+        Self::NotFound {
+            kind: Kind::Pod,
+            name: name.to_owned(),
+        }
+    }
+
+    /// No such container.
+    pub(crate) fn no_container(name: &str) -> Self {
+        Self::NotFound {
+            kind: Kind::Container,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Whether a caller that wants something gone can be content.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+impl From<nexcage_sqlite::Error> for OpError {
+    fn from(source: nexcage_sqlite::Error) -> Self {
+        if source.is_retryable() {
+            Self::Unavailable {
+                doing: "cannot save state".into(),
+                source: Some(source.into()),
+            }
+        } else {
+            Self::failed("cannot save state", source)
+        }
+    }
+}
+
+/// Writes an error and everything behind it on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_shows_every_cause() {
+        let e = OpError::failed("cannot do it", std::io::Error::other("disk on fire"));
+        assert_eq!(Chain(&e).to_string(), "cannot do it: disk on fire");
+    }
+}

@@ -1,0 +1,82 @@
+//! Pod sandboxes: one file per transition.
+//!
+//! `run` makes one, `stop` ends and removes it, `watch` notices when it ends by itself; `network` and
+//! `files` are what `run` and `stop` do outside the sandbox's backend. `record` says which phase allows what.
+
+mod files;
+mod network;
+mod record;
+mod run;
+mod spec;
+mod stop;
+mod watch;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Mutex, watch as channel};
+
+pub(crate) use files::PodFiles;
+pub(crate) use record::PodPhase;
+pub(crate) use record::PodRecord;
+pub(crate) use run::run_pod;
+pub(crate) use spec::Dns;
+pub(crate) use spec::PodSpec;
+pub(crate) use spec::PortMapping;
+pub(crate) use spec::Protocol;
+pub(crate) use stop::remove_everything;
+pub(crate) use stop::remove_files;
+pub(crate) use stop::remove_pod;
+pub(crate) use stop::stop_pod;
+pub(crate) use stop::tear_down;
+pub(crate) use watch::spawn as watch;
+
+use crate::store::{Store, StoreError};
+
+/// A pod in memory. What it says was committed to the database first.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    record: RwLock<Arc<PodRecord>>,
+    /// Held by whoever changes the pod, or makes, starts or removes one of its containers.
+    pub(crate) lock: Mutex<()>,
+    changed: channel::Sender<PodPhase>,
+}
+
+impl Pod {
+    pub(crate) fn new(record: PodRecord) -> Arc<Self> {
+        let (changed, _) = channel::channel(record.phase);
+        Arc::new(Self {
+            record: RwLock::new(Arc::new(record)),
+            lock: Mutex::new(()),
+            changed,
+        })
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.record().id.clone()
+    }
+
+    /// The record as of now.
+    pub(crate) fn record(&self) -> Arc<PodRecord> {
+        Arc::clone(&self.record.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes a changed record to the database, then shows it.
+    pub(crate) async fn commit(
+        &self,
+        store: &Store,
+        change: impl FnOnce(&mut PodRecord),
+    ) -> Result<(), StoreError> {
+        let mut record = PodRecord::clone(&self.record());
+        change(&mut record);
+        store.put_pod(&record).await?;
+        let phase = record.phase;
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
+        self.changed.send_replace(phase);
+        Ok(())
+    }
+
+    /// Tells of every phase from now on.
+    pub(crate) fn phases(&self) -> channel::Receiver<PodPhase> {
+        self.changed.subscribe()
+    }
+}

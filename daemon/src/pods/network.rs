@@ -1,0 +1,106 @@
+//! A pod's network: pinned namespace, then CNI.
+
+use nexcage_cni::Attachment;
+use nexcage_sandbox::{NamespaceMode, SandboxInit, pin_netns, unpin_netns};
+
+use super::record::PodRecord;
+use crate::error::OpError;
+use crate::runtime::Runtime;
+
+/// The interface that CNI makes in a pod.
+pub(crate) const INTERFACE: &str = "eth0";
+
+/// What a pod's network turned out to be.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) ips: Vec<std::net::IpAddr>,
+    pub(crate) cni_result: Option<serde_json::Value>,
+}
+
+/// Pins the sandbox's network namespace and attaches it. When it fails, [`tear_down`] removes what was
+/// begun.
+pub(crate) async fn set_up(
+    runtime: &Runtime,
+    pod: &PodRecord,
+    init: SandboxInit,
+) -> Result<Network, OpError> {
+    let Some(netns) = &pod.netns else {
+        return Ok(Network::default());
+    };
+    pin_netns(init.pid, netns)
+        .await
+        .map_err(OpError::step(format!(
+            "cannot pin the network namespace at {netns}"
+        )))?;
+    nexcage_failpoint::hit("pod.netns-pinned");
+    let attached = runtime
+        .cni
+        .add(&attachment(pod))
+        .await
+        .map_err(OpError::step("cannot attach the pod to its network"))?;
+    nexcage_failpoint::hit("pod.network-attached");
+    Ok(Network {
+        ips: attached.ips,
+        cni_result: Some(attached.result),
+    })
+}
+
+/// Detaches and unpins. Succeeds when the namespace, the CNI configuration or both are gone; a plugin
+/// that fails is logged and not allowed to keep the pod from ending.
+pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), OpError> {
+    let Some(netns) = &pod.netns else {
+        return Ok(());
+    };
+    if let Err(error) = runtime.cni.del(&attachment(pod)).await {
+        if error.is_retryable() {
+            return Err(OpError::failed(
+                "cannot detach the pod from its network",
+                error,
+            ));
+        }
+        tracing::warn!(
+            pod = pod.id,
+            error = %crate::error::Chain(&error),
+            "a CNI plugin could not detach the pod; going on without it"
+        );
+    }
+    unpin_netns(netns).await.map_err(OpError::step(format!(
+        "cannot unpin the network namespace at {netns}"
+    )))
+}
+
+/// The arguments every CNI plugin of a Kubernetes node expects, and no others.
+fn attachment(pod: &PodRecord) -> Attachment {
+    let arg = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut capabilities = serde_json::Map::new();
+    let ports = pod.spec.cni_port_mappings();
+    if !ports.is_empty() {
+        capabilities.insert("portMappings".into(), ports.into());
+    }
+    if let Some(dns) = &pod.spec.dns {
+        capabilities.insert(
+            "dns".into(),
+            serde_json::json!({
+                "servers": dns.servers, "searches": dns.searches, "options": dns.options,
+            }),
+        );
+    }
+    Attachment {
+        container_id: pod.id.clone(),
+        netns: pod.netns.clone(),
+        ifname: INTERFACE.into(),
+        args: vec![
+            arg("IgnoreUnknown", "1"),
+            arg("K8S_POD_NAMESPACE", &pod.spec.namespace),
+            arg("K8S_POD_NAME", &pod.spec.name),
+            arg("K8S_POD_INFRA_CONTAINER_ID", &pod.id),
+            arg("K8S_POD_UID", &pod.spec.uid),
+        ],
+        capabilities,
+    }
+}
+
+/// Whether a pod has a network of its own.
+pub(crate) fn has_own(mode: NamespaceMode) -> bool {
+    mode == NamespaceMode::Pod
+}

@@ -1,0 +1,211 @@
+//! RunPodSandbox: the thread through the whole house.
+
+use std::sync::Arc;
+
+use nexcage_sandbox::{SandboxId, SandboxSpec};
+
+use super::files::PodFiles;
+use super::record::{PodPhase, PodRecord};
+use super::spec::PodSpec;
+use super::{Pod, network, stop, watch};
+use crate::error::OpError;
+use crate::ids::new_id;
+use crate::runtime::Runtime;
+
+/// Sysctls that containerd and CRI-O set in every pod with a network of its own: any user may ping and
+/// listen on low ports there.
+const NETWORK_SYSCTLS: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
+
+/// Makes a pod, or finds the one a first call with the same name and attempt made.
+pub(crate) async fn run_pod(
+    runtime: &Arc<Runtime>,
+    spec: PodSpec,
+    handler: String,
+) -> Result<String, Arc<OpError>> {
+    let key = spec.key();
+    let task = Arc::clone(runtime);
+    let create = async move { find_or_create(&task, spec, handler).await };
+    runtime.creations.run(format!("pod {key}"), create).await
+}
+
+async fn find_or_create(
+    runtime: &Arc<Runtime>,
+    spec: PodSpec,
+    handler: String,
+) -> Result<String, OpError> {
+    if let Some(pod) = runtime.inventory.pod_by_key(&spec.key()) {
+        return existing(runtime, &pod).await;
+    }
+    let record = plan(runtime, spec, handler).await?;
+    runtime.store.put_pod(&record).await?;
+    let pod = Pod::new(record);
+    runtime.inventory.add_pod(Arc::clone(&pod));
+    nexcage_failpoint::hit("pod.recorded");
+
+    let _changing = pod.lock.lock().await;
+    match start(runtime, &pod).await {
+        Ok(()) => {
+            watch::spawn(runtime, &pod);
+            tracing::info!(
+                pod = pod.id(),
+                name = pod.record().spec.key(),
+                "pod sandbox runs"
+            );
+            Ok(pod.id())
+        }
+        Err(error) => {
+            // Whatever the failure was, the caller must find nothing; what cannot be removed now is
+            // still on record, and the next start or removal tries again.
+            if let Err(left) = stop::remove_everything(runtime, &pod).await {
+                tracing::error!(
+                    pod = pod.id(),
+                    error = %crate::error::Chain(&left),
+                    "cannot clean up after a failed start"
+                );
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A pod of this name is there already.
+async fn existing(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<String, OpError> {
+    let record = pod.record();
+    match record.phase {
+        PodPhase::Ready => Ok(record.id.clone()),
+        // The remains of a creation that failed and could not be cleaned up: try again.
+        PodPhase::Creating | PodPhase::Removing => {
+            let _changing = pod.lock.lock().await;
+            stop::remove_everything(runtime, pod).await?;
+            Err(OpError::State(format!(
+                "an earlier attempt to make pod sandbox {} was just cleaned up; try again",
+                record.spec.key()
+            )))
+        }
+        PodPhase::NotReady => Err(OpError::State(format!(
+            "pod sandbox {} exists as {} and has ended; remove it or use the next attempt number",
+            record.spec.key(),
+            record.id
+        ))),
+    }
+}
+
+/// Decides everything about the pod before anything is done.
+async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRecord, OpError> {
+    let backend = runtime.backends.choose(&handler).await?;
+    let id = new_id();
+    let own_network = network::has_own(spec.network);
+    let sandbox = sandbox_spec(runtime, &id, &spec, &handler);
+    backend
+        .validate(&sandbox)
+        .map_err(|e| runtime.backends.refusal(e))?;
+    Ok(PodRecord {
+        netns: own_network.then(|| runtime.paths.netns(&id)),
+        phase: PodPhase::Creating,
+        created_at: crate::node::now(),
+        backend: backend.name().to_owned(),
+        running: None,
+        ips: Vec::new(),
+        cni_result: None,
+        torn_down: false,
+        id,
+        spec,
+        handler,
+        sandbox,
+    })
+}
+
+fn sandbox_spec(runtime: &Runtime, id: &str, spec: &PodSpec, handler: &str) -> SandboxSpec {
+    let mut sysctls = spec.sysctls.clone();
+    if network::has_own(spec.network) && spec.user_namespace.is_none() {
+        for (name, value) in NETWORK_SYSCTLS {
+            sysctls
+                .entry(name.to_owned())
+                .or_insert_with(|| value.to_owned());
+        }
+    }
+    let hostname = if spec.hostname.is_empty() {
+        crate::node::hostname()
+    } else {
+        spec.hostname.clone()
+    };
+    SandboxSpec {
+        id: SandboxId(id.to_owned()),
+        name: spec.name.clone(),
+        namespace: spec.namespace.clone(),
+        uid: spec.uid.clone(),
+        hostname,
+        cgroup_parent: spec.cgroup_parent.clone(),
+        network: spec.network,
+        ipc: spec.ipc,
+        pid: spec.pid,
+        user_namespace: spec.user_namespace.clone(),
+        privileged: spec.privileged,
+        sysctls,
+        resources: spec.resources.clone(),
+        annotations: allowed_annotations(runtime, spec, handler),
+        run_dir: runtime.paths.pod(id),
+    }
+}
+
+/// Annotations that the runtime handler lets through to the backend.
+fn allowed_annotations(
+    runtime: &Runtime,
+    spec: &PodSpec,
+    handler: &str,
+) -> std::collections::BTreeMap<String, String> {
+    let Some(handler) = runtime.config.handler(handler) else {
+        return Default::default();
+    };
+    let all = spec.annotations.iter();
+    all.filter(|(key, _)| handler.allows_annotation(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Files, sandbox, network, and the commit that makes the pod visible.
+async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
+    let record = pod.record();
+    make_files(&record).await?;
+    nexcage_failpoint::hit("pod.files-made");
+
+    let backend = runtime.backends.get(&record.backend)?;
+    let running = backend
+        .start(&record.sandbox)
+        .await
+        .map_err(|e| runtime.backends.refusal(e))?;
+    nexcage_failpoint::hit("pod.sandbox-started");
+
+    let network = network::set_up(runtime, &record, running.init).await?;
+    pod.commit(&runtime.store, |r| {
+        r.phase = PodPhase::Ready;
+        r.running = Some(running);
+        r.ips = network.ips;
+        r.cni_result = network.cni_result;
+    })
+    .await?;
+    nexcage_failpoint::hit("pod.ready");
+    Ok(())
+}
+
+async fn make_files(record: &PodRecord) -> Result<(), OpError> {
+    let files = PodFiles::new(&record.sandbox.run_dir);
+    let (dns, hostname) = (record.spec.dns.clone(), record.sandbox.hostname.clone());
+    let own_ipc = record.spec.ipc == nexcage_sandbox::NamespaceMode::Pod;
+    let logs = record.spec.log_directory.clone();
+    tokio::task::spawn_blocking(move || {
+        if !logs.is_empty() {
+            std::fs::create_dir_all(&logs)?;
+        }
+        files.create(dns.as_ref(), &hostname, own_ipc)
+    })
+    .await
+    .map_err(OpError::step("making the pod's files was interrupted"))?
+    .map_err(OpError::step(format!(
+        "cannot make the pod's files in {}",
+        record.sandbox.run_dir
+    )))
+}

@@ -1,0 +1,254 @@
+//! Putting the daemon together from its configuration.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nexcage_cni::{Cni, CniOptions};
+use nexcage_command::{Program, ProgramError};
+use nexcage_config::{CgroupDriver, Config, Registry};
+use nexcage_image_store::apply::ApplyLimits;
+use nexcage_image_store::{
+    Endpoint, EndpointError, ImageStore, ImageStoreOptions, Registries, RegistryConfig,
+};
+use nexcage_lxc::{LxcBackend, LxcOptions};
+use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
+use nexcage_overlay::{OverlayOptions, OverlayStore};
+use nexcage_sandbox::{CgroupHost, CgroupTree, HostBackend, HostOptions, ensure_rootfs};
+use nexcage_systemd::{ScopeManager, SystemdScopes};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Backends, Paths, Runtime};
+use crate::containers::node_facts;
+use crate::error::BoxError;
+use crate::inflight::Inflight;
+use crate::inventory::Inventory;
+use crate::node::Node;
+use crate::store::Store;
+
+/// Time a call of crun or conmon has. A create takes 20 ms on an idle machine; a minute is a
+/// machine that thrashes.
+const OCI_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The daemon cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AssembleError {
+    /// A program is missing.
+    #[error("a program that nexcage drives is missing")]
+    Program(#[from] ProgramError),
+    /// A step failed.
+    #[error("{doing}")]
+    Step {
+        doing: String,
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl AssembleError {
+    fn step<E: Into<BoxError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        move |source| Self::Step {
+            doing,
+            source: source.into(),
+        }
+    }
+}
+
+/// Opens every store, finds every program, and connects what belongs together. Nothing is started.
+///
+/// # Errors
+///
+/// [`AssembleError`] names what is missing.
+pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleError> {
+    let paths = Paths::new(&config);
+    make_directories(&paths)?;
+    let node = find_node(&config)?;
+    let store = Store::open(&paths.database()).map_err(AssembleError::step(format!(
+        "cannot open {}",
+        paths.database()
+    )))?;
+    let images = open_images(&config, &paths).await?;
+    let cgroup_manager = if node.limits() {
+        CgroupManager::Cgroupfs
+    } else {
+        CgroupManager::Disabled
+    };
+    let oci = oci_runtime(&paths, paths.crun(), cgroup_manager)?;
+    let backends = make_backends(&config, &paths, &node).await?;
+    let tasks = TaskTracker::new();
+    let container_facts = node_facts(&config).map_err(AssembleError::step(
+        "cannot find out what containers may do on this node",
+    ))?;
+    Ok(Arc::new(Runtime {
+        cni: Cni::new(CniOptions {
+            plugin_dirs: config
+                .network
+                .plugin_dirs
+                .iter()
+                .map(|d| d.to_path_buf())
+                .collect(),
+            conf_dir: config.network.conf_dir.to_path_buf(),
+            cache_dir: config.cni_cache_dir(),
+            deadline: config.network.deadline(),
+        }),
+        creations: Inflight::new(tasks.clone()),
+        inventory: Inventory::default(),
+        stopping: CancellationToken::new(),
+        collect: Arc::new(Notify::new()),
+        config,
+        paths,
+        node,
+        container_facts,
+        store,
+        images,
+        backends,
+        oci,
+        tasks,
+    }))
+}
+
+fn make_directories(paths: &Paths) -> Result<(), AssembleError> {
+    for (dir, mode) in paths.directories() {
+        let made = std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)));
+        made.map_err(AssembleError::step(format!(
+            "cannot make the directory {dir}"
+        )))?;
+    }
+    Ok(())
+}
+
+fn find_node(config: &Config) -> Result<Node, AssembleError> {
+    let cgroups =
+        CgroupHost::detect().map_err(AssembleError::step("cannot find out about cgroups"))?;
+    let systemd = match config.sandbox.cgroup_driver {
+        CgroupDriver::Auto => nexcage_systemd::booted(),
+        CgroupDriver::Systemd => true,
+        CgroupDriver::Cgroupfs => false,
+    };
+    if !cgroups.has_controllers() {
+        tracing::warn!(
+            "this host mounts cgroup v1 controllers: pods get no limits and their memory is \
+             estimated; boot with systemd.unified_cgroup_hierarchy=1 to change that"
+        );
+    }
+    Ok(Node { cgroups, systemd })
+}
+
+async fn open_images(config: &Config, paths: &Paths) -> Result<ImageStore, AssembleError> {
+    let limits = &config.storage.layer_limits;
+    let overlay = OverlayOptions {
+        root: paths.overlay(),
+        run_dir: paths.run().to_owned(),
+        limits: ApplyLimits {
+            max_entries: limits.max_entries,
+            max_bytes: limits.max_bytes,
+            max_depth: usize::try_from(limits.max_depth).unwrap_or(usize::MAX),
+        },
+    };
+    let layers = tokio::task::spawn_blocking(move || OverlayStore::open(overlay))
+        .await
+        .map_err(AssembleError::step(
+            "opening the layer store was interrupted",
+        ))?
+        .map_err(AssembleError::step(format!(
+            "cannot open the layer store in {}",
+            paths.overlay()
+        )))?;
+    let images = &config.images;
+    let options = ImageStoreOptions {
+        registries: registries(config)
+            .map_err(AssembleError::step("images.registries cannot be used"))?,
+        max_parallel_downloads: usize::try_from(images.max_parallel_downloads).unwrap_or(1),
+        progress_timeout: Duration::from_secs(images.progress_timeout_seconds),
+        max_layer_bytes: images.max_layer_bytes,
+        pinned: images.pinned.clone(),
+        credentials_file: images.credentials_file.as_ref().map(|f| f.to_path_buf()),
+        ..ImageStoreOptions::new(paths.images(), Arc::new(layers))
+    };
+    ImageStore::open(options)
+        .await
+        .map_err(AssembleError::step(format!(
+            "cannot open the image store in {}",
+            paths.images()
+        )))
+}
+
+/// The configuration's registries in the image store's terms.
+fn registries(config: &Config) -> Result<Registries, EndpointError> {
+    let of = |registry: &Registry, url: &str| {
+        let mut endpoint = Endpoint::parse(url)?;
+        endpoint.ca_files = registry.ca_file.iter().map(|f| f.to_path_buf()).collect();
+        endpoint.skip_verify = registry.skip_verify;
+        Ok(endpoint)
+    };
+    let mut hosts = std::collections::BTreeMap::new();
+    for (host, registry) in &config.images.registries {
+        let mirrors = registry
+            .mirrors
+            .iter()
+            .map(|url| of(registry, url.as_str()));
+        let mirrors = mirrors.collect::<Result<Vec<_>, EndpointError>>()?;
+        let scheme = if registry.plain_http { "http" } else { "https" };
+        let server = of(registry, &format!("{scheme}://{host}")).ok();
+        hosts.insert(host.clone(), RegistryConfig { mirrors, server });
+    }
+    Ok(Registries { hosts })
+}
+
+fn oci_runtime(
+    paths: &Paths,
+    root: camino::Utf8PathBuf,
+    cgroup_manager: CgroupManager,
+) -> Result<OciRuntime, AssembleError> {
+    Ok(OciRuntime::new(OciRuntimeOptions {
+        crun: Program::find("crun", "crun")?,
+        conmon: Program::find("conmon", "conmon")?,
+        root,
+        exit_dir: paths.exits(),
+        monitor_dir: paths.monitors(),
+        cgroup_manager,
+        deadline: OCI_DEADLINE,
+    }))
+}
+
+async fn make_backends(
+    config: &Config,
+    paths: &Paths,
+    node: &Node,
+) -> Result<Backends, AssembleError> {
+    let rootfs = paths.sandbox_rootfs();
+    ensure_rootfs(&rootfs, &Program::find("catatonit", "catatonit")?)
+        .await
+        .map_err(AssembleError::step(format!(
+            "cannot make the sandbox's root in {rootfs}"
+        )))?;
+    let scopes: Option<Arc<dyn ScopeManager>> = match node.systemd {
+        true => Some(Arc::new(SystemdScopes::default())),
+        false => None,
+    };
+    let cgroups = Arc::new(CgroupTree::new(
+        node.cgroups.clone(),
+        &config.lxc.name_prefix,
+        scopes,
+    ));
+    let lxc = LxcBackend::new(
+        LxcOptions {
+            lxc_path: config.lxc_path.to_path_buf(),
+            rootfs: rootfs.clone(),
+            id_base: config.lxc.idmap.base,
+            id_count: config.lxc.idmap.size,
+            apparmor: config.security.apparmor,
+            apparmor_profile: Some(config.security.apparmor_profile.clone()),
+            holder: Program::myself()?,
+        },
+        Arc::clone(&cgroups),
+    );
+    // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.
+    let sandboxes = oci_runtime(paths, paths.crun_sandboxes(), CgroupManager::Disabled)?;
+    let host = HostBackend::new(HostOptions { rootfs }, cgroups, sandboxes);
+    Ok(Backends::new(Arc::new(lxc), Arc::new(host), config.clone()))
+}

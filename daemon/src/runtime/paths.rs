@@ -1,0 +1,121 @@
+//! Where the daemon keeps its things. All of it follows from two directories of the configuration and an id.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nexcage_config::Config;
+
+/// Directories and files of this daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    root: Utf8PathBuf,
+    run: Utf8PathBuf,
+    netns: Utf8PathBuf,
+    prefix: String,
+}
+
+impl Paths {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            root: config.storage.root.to_path_buf(),
+            run: config.storage.run_dir.to_path_buf(),
+            netns: config.sandbox.netns_dir.to_path_buf(),
+            prefix: config.lxc.name_prefix.clone(),
+        }
+    }
+
+    /// What survives a reboot.
+    pub(crate) fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
+    /// What does not.
+    pub(crate) fn run(&self) -> &Utf8Path {
+        &self.run
+    }
+
+    pub(crate) fn database(&self) -> Utf8PathBuf {
+        self.root.join("state.db")
+    }
+
+    pub(crate) fn images(&self) -> Utf8PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn overlay(&self) -> Utf8PathBuf {
+        self.root.join("overlay")
+    }
+
+    /// The tree every sandbox has as its root.
+    pub(crate) fn sandbox_rootfs(&self) -> Utf8PathBuf {
+        self.root.join("sandbox")
+    }
+
+    pub(crate) fn pods(&self) -> Utf8PathBuf {
+        self.run.join("pods")
+    }
+
+    pub(crate) fn pod(&self, id: &str) -> Utf8PathBuf {
+        self.pods().join(id)
+    }
+
+    pub(crate) fn bundles(&self) -> Utf8PathBuf {
+        self.run.join("containers")
+    }
+
+    pub(crate) fn bundle(&self, id: &str) -> Utf8PathBuf {
+        self.bundles().join(id)
+    }
+
+    pub(crate) fn crun(&self) -> Utf8PathBuf {
+        self.run.join("crun")
+    }
+
+    /// crun's state of the sandboxes of the `host` backend.
+    pub(crate) fn crun_sandboxes(&self) -> Utf8PathBuf {
+        self.run.join("crun-sandboxes")
+    }
+
+    pub(crate) fn exits(&self) -> Utf8PathBuf {
+        self.run.join("exits")
+    }
+
+    /// Short: conmon's sockets are below it.
+    pub(crate) fn monitors(&self) -> Utf8PathBuf {
+        self.run.join("m")
+    }
+
+    pub(crate) fn netns_dir(&self) -> &Utf8Path {
+        &self.netns
+    }
+
+    /// Where a pod's network namespace is pinned.
+    pub(crate) fn netns(&self, id: &str) -> Utf8PathBuf {
+        self.netns.join(format!("{}{id}", self.prefix))
+    }
+
+    /// The pod whose network namespace is pinned under this name, if it is one of ours.
+    pub(crate) fn pod_of_netns<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(&self.prefix)
+            .filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+
+    /// Logs of containers whose pod has no log directory.
+    pub(crate) fn logs(&self, pod: &str) -> Utf8PathBuf {
+        self.root.join("logs").join(pod)
+    }
+
+    /// Directories that must exist before anything runs, with their modes. Those that a user
+    /// namespace's root must pass through let others pass.
+    pub(crate) fn directories(&self) -> Vec<(Utf8PathBuf, u32)> {
+        vec![
+            (self.root.clone(), 0o711),
+            (self.run.clone(), 0o711),
+            (self.images(), 0o700),
+            (self.pods(), 0o711),
+            (self.bundles(), 0o711),
+            (self.crun(), 0o700),
+            (self.crun_sandboxes(), 0o700),
+            (self.exits(), 0o700),
+            (self.monitors(), 0o700),
+        ]
+    }
+}

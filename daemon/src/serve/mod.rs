@@ -1,0 +1,133 @@
+//! The life of the daemon: from the command line to SIGTERM.
+//!
+//! Order at start: configuration, logging, stores and programs, the socket (so that a second daemon is refused
+//! before it touches anything), reconciliation, gRPC, readiness. Order at the end: no new
+//! requests, the running ones finish, pods go on.
+
+mod logging;
+mod signals;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use camino::Utf8PathBuf;
+use nexcage_config::Config;
+use nexcage_cri_api::v1::image_service_server::ImageServiceServer;
+use nexcage_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use nexcage_systemd::Notifier;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+
+use crate::runtime::{Runtime, assemble};
+use crate::{cri, reconcile};
+
+/// Largest message either way, in bytes: what kubelet's client accepts.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Time that requests under way have to finish when the daemon ends. What is cut off is put right at the next
+/// start, as after a crash.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What `nexcage daemon` was told.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// The configuration file; `None` for the usual place, which may be missing.
+    pub(crate) config: Option<Utf8PathBuf>,
+    /// Check the configuration and the machine, start nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+///
+/// Whatever keeps it from serving.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let config = load(options.config.as_deref())?;
+    let logging = logging::start(&config.logging)?;
+    for key in nexcage_config::keys_without_effect(&config) {
+        tracing::warn!(%key, "this key of the configuration has no effect in this version");
+    }
+    // Fails only if a provider was installed before, and then there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("nexcage")
+        .build()
+        .context("cannot start the async runtime")?;
+    if options.dry_run {
+        println!("the configuration is valid");
+        return Ok(());
+    }
+    tokio.block_on(serve(config, options.config, logging))
+}
+
+/// Reads the configuration file.
+fn load(path: Option<&camino::Utf8Path>) -> anyhow::Result<Config> {
+    let default = camino::Utf8Path::new(nexcage_config::DEFAULT_PATH);
+    match path {
+        None if !default.exists() => Ok(Config::default()),
+        path => Ok(Config::load(path.unwrap_or(default))?),
+    }
+}
+
+async fn serve(
+    config: Config,
+    config_path: Option<Utf8PathBuf>,
+    logging: logging::Handle,
+) -> anyhow::Result<()> {
+    let notifier = Notifier;
+    let path = config.kubernetes.cri_socket.to_path_buf();
+    let listener = socket::listen(&path)?;
+    let runtime = assemble(config).await.context("cannot start")?;
+    reconcile::reconcile(&runtime)
+        .await
+        .context("cannot take over what the last run left")?;
+    runtime.spawn_collector();
+
+    let stopping = runtime.stopping.clone();
+    let control = signals::spawn(&runtime, config_path, logging, notifier)?;
+    tracing::info!(socket = %path, version = env!("CARGO_PKG_VERSION"), "serving CRI v1");
+    notifier.ready();
+    let served = grpc(&runtime, listener).await;
+    stopping.cancel();
+    notifier.stopping();
+    runtime.tasks.close();
+    if tokio::time::timeout(DRAIN, runtime.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("work under way did not finish in time; the next start puts it right");
+    }
+    let _ = control.await;
+    // A listener that was passed in belongs to systemd; one of our own leaves no file behind.
+    socket::unlink(&path);
+    tracing::info!("ended; pods go on running");
+    served
+}
+
+async fn grpc(runtime: &Arc<Runtime>, listener: UnixListener) -> anyhow::Result<()> {
+    let pods = RuntimeServiceServer::new(cri::Pods::new(Arc::clone(runtime)))
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let images = ImageServiceServer::new(cri::Images::new(Arc::clone(runtime)))
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let drained = runtime.stopping.clone();
+    let server = tonic::transport::Server::builder()
+        .add_service(pods)
+        .add_service(images)
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            runtime.stopping.clone().cancelled_owned(),
+        );
+    tokio::pin!(server);
+    tokio::select! {
+        // Not cancelled before it is done, unless the drain below has taken too long.
+        served = &mut server => served.context("the gRPC server failed"),
+        // Cancel-safe: a token, then a timer. A stream that never ends must not keep the daemon.
+        () = async { drained.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+    }
+}

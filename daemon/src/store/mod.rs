@@ -1,0 +1,150 @@
+//! The database of pods and containers: `<root>/state.db`.
+//!
+//! Records are kept whole, as JSON, beside the few columns that SQLite itself must
+//! keep unique or follow. The inventory in memory answers every question; this file is only ever written, and read
+//! once at start.
+
+use camino::Utf8Path;
+use nexcage_sqlite::{Database, Error, rusqlite};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::containers::ContainerRecord;
+use crate::pods::PodRecord;
+
+const SCHEMA: &[&str] = &["
+    CREATE TABLE pods (
+        id      TEXT PRIMARY KEY,
+        key     TEXT NOT NULL UNIQUE, -- namespace/name/uid/attempt
+        record  TEXT NOT NULL         -- JSON
+    ) STRICT;
+    CREATE TABLE containers (
+        id      TEXT PRIMARY KEY,
+        pod_id  TEXT NOT NULL REFERENCES pods (id),
+        key     TEXT NOT NULL,        -- name/attempt
+        record  TEXT NOT NULL,        -- JSON
+        UNIQUE (pod_id, key)
+    ) STRICT;
+"];
+
+/// The database.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    db: Database,
+}
+
+/// A change of the database failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// SQLite failed.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// A record is not JSON of this version.
+    #[error("a record in the database cannot be read or written")]
+    Record(#[from] serde_json::Error),
+}
+
+impl From<StoreError> for crate::error::OpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(e) => e.into(),
+            e @ StoreError::Record(_) => Self::failed("cannot save state", e),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Store {
+    /// Opens or creates the file. Blocking.
+    pub(crate) fn open(path: &Utf8Path) -> Result<Self, Error> {
+        Ok(Self {
+            db: Database::open(path, SCHEMA)?,
+        })
+    }
+
+    /// All pods and containers.
+    pub(crate) async fn load(&self) -> Result<(Vec<PodRecord>, Vec<ContainerRecord>), StoreError> {
+        self.db
+            .read(|conn| Ok((records(conn, "pods")?, records(conn, "containers")?)))
+            .await
+    }
+
+    /// Writes a pod, new or changed.
+    pub(crate) async fn put_pod(&self, pod: &PodRecord) -> Result<(), StoreError> {
+        let (id, key, record) = (pod.id.clone(), pod.spec.key(), serde_json::to_string(pod)?);
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached(
+                    "INSERT INTO pods (id, key, record) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                )?
+                .execute((id, key, record))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets a pod. Its containers must be gone.
+    pub(crate) async fn delete_pod(&self, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached("DELETE FROM pods WHERE id = ?1")?
+                    .execute([id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Writes a container, new or changed.
+    pub(crate) async fn put_container(&self, c: &ContainerRecord) -> Result<(), StoreError> {
+        let (id, pod, key) = (c.id.clone(), c.pod_id.clone(), c.spec.key());
+        let record = serde_json::to_string(c)?;
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached(
+                    "INSERT INTO containers (id, pod_id, key, record) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                )?
+                .execute((id, pod, key, record))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets a container.
+    pub(crate) async fn delete_container(&self, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached("DELETE FROM containers WHERE id = ?1")?
+                    .execute([id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Proves that the database can be written.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        self.db
+            .write(|tx| {
+                tx.execute("UPDATE pods SET id = id WHERE id = ''", [])?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn records<T: Serialize + DeserializeOwned>(
+    conn: &rusqlite::Connection,
+    table: &str,
+) -> Result<Vec<T>, StoreError> {
+    let mut query = conn.prepare(&format!("SELECT record FROM {table}"))?;
+    let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+    rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+}
