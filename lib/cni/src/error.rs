@@ -195,7 +195,7 @@ impl CniError {
             Self::Plugin { code, .. } => *code == TRY_AGAIN_LATER || NOT_AVAILABLE.contains(code),
             Self::Call { source, .. } => source.is_retryable(),
             // A network plugin installs itself as a pod, after this daemon has started.
-            Self::NoNetwork { .. } | Self::PluginNotFound { .. } => true,
+            Self::NoNetwork { .. } => true,
             Self::Read { source, .. } | Self::Cache { source, .. } => matches!(
                 source.kind(),
                 std::io::ErrorKind::StorageFull
@@ -203,6 +203,7 @@ impl CniError {
                     | std::io::ErrorKind::ResourceBusy
             ),
             Self::NotFound { .. }
+            | Self::PluginNotFound { .. }
             | Self::Config { .. }
             | Self::Version { .. }
             | Self::Attachment { .. }
