@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use oci_spec::runtime::LinuxResources;
@@ -14,6 +15,9 @@ use crate::options::CgroupManager;
 use crate::process::Stat;
 use crate::runtime::memory_file;
 use crate::{OciRuntime, cgroup};
+
+/// Time that conmon has to write the last log lines and the exit file once its container is dead.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a container is in its life (OCI runtime specification, "State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -135,13 +139,12 @@ impl OciRuntime {
             source,
         };
         if force {
-            if let Some(group) = &group {
-                cgroup::kill(group).await.map_err(in_cgroup)?;
-            }
-            self.crun_delete(id, &files, true).await?;
+            let known = exists(id, &files.crun_status).await?;
+            self.destroy(id, &files, group.as_deref()).await?;
             // One that was still at it may have created the container after all.
-            if self.end_monitor(id, &files).await? {
-                self.crun_delete(id, &files, true).await?;
+            let patience = if known { PATIENCE } else { Duration::ZERO };
+            if self.end_monitor(id, &files, patience).await? {
+                self.destroy(id, &files, group.as_deref()).await?;
             }
         } else {
             self.crun_delete(id, &files, false).await?;
@@ -151,6 +154,24 @@ impl OciRuntime {
         }
         nexcage_failpoint::hit("oci.deleted");
         Ok(())
+    }
+
+    /// Kills all processes and removes crun's part.
+    async fn destroy(
+        &self,
+        id: &str,
+        files: &Files,
+        group: Option<&Utf8Path>,
+    ) -> Result<(), OciError> {
+        if let Some(group) = group {
+            let killed = cgroup::kill(group).await;
+            killed.map_err(|source| OciError::File {
+                id: id.to_owned(),
+                path: group.to_owned(),
+                source,
+            })?;
+        }
+        self.crun_delete(id, files, true).await
     }
 
     async fn crun_delete(&self, id: &str, files: &Files, force: bool) -> Result<(), OciError> {

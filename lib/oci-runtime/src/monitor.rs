@@ -8,13 +8,15 @@ use crate::error::OciError;
 use crate::files::Files;
 use crate::process::Process;
 
-/// Time that conmon has to write the last log lines and the exit file once its container is dead, and again to die.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 impl OciRuntime {
-    /// Sees to it that no conmon of this container runs. It gets some time to end by itself: a conmon whose container
-    /// is dead does, one that has not created it yet does not.
-    pub(crate) async fn end_monitor(&self, id: &str, files: &Files) -> Result<bool, OciError> {
+    /// Sees to it that no conmon of this container runs, and says whether one did. It gets `patience` to end by itself:
+    /// a conmon whose container is dead does, one that has not created it yet does not.
+    pub(crate) async fn end_monitor(
+        &self,
+        id: &str,
+        files: &Files,
+        patience: Duration,
+    ) -> Result<bool, OciError> {
         let failed = |source| OciError::File {
             id: id.to_owned(),
             path: files.monitor.clone(),
@@ -23,7 +25,7 @@ impl OciRuntime {
         let found = self.monitors(id, files).await.map_err(failed)?;
         let any = !found.is_empty();
         for process in found {
-            process.end(PATIENCE).await.map_err(failed)?;
+            process.end(patience).await.map_err(failed)?;
         }
         Ok(any)
     }

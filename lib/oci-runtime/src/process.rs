@@ -8,6 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+/// Time that a killed process has to die.
+const DYING: Duration = Duration::from_secs(5);
+
 /// State and start time of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -65,7 +68,7 @@ impl Process {
         Ok(found)
     }
 
-    /// Waits for its end, at most for `patience`, then kills it and waits as long again.
+    /// Waits for its end, at most for `patience`, then kills it.
     pub(crate) async fn end(self, patience: Duration) -> io::Result<()> {
         let ending = move || {
             if self.ends_within(patience)? {
@@ -75,7 +78,7 @@ impl Process {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(e) => return Err(e.into()),
             }
-            match self.ends_within(patience)? {
+            match self.ends_within(DYING)? {
                 true => Ok(()),
                 false => Err(io::ErrorKind::TimedOut.into()),
             }

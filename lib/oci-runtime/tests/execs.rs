@@ -77,7 +77,7 @@ async fn what_cannot_start_is_an_error_with_cruns_words() {
     let host = Host::new();
     running(&host, "e2").await;
     for (program, words) in [
-        ("/no/such/program", "not found in $PATH"),
+        ("/no/such/program", "not found"),
         ("no-such-program", "not found in $PATH"),
         ("/proc/version", "Permission denied"),
         ("/bin/broken", "Exec format error"),

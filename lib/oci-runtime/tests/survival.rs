@@ -267,5 +267,14 @@ async fn conmon_goes_on_when_its_start_pipe_closes() {
         .unwrap()
         .unwrap();
     assert!(status.success(), "it daemonized");
-    eventually("its control pipe", || container.bundle.join("ctl").exists()).await;
+    let control = container.bundle.join("ctl");
+    eventually("its control pipe", || control.exists()).await;
+    eventually("its end", || !any_process_with(container.bundle.as_str())).await;
+}
+
+fn any_process_with(argument: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(argument)
+    })
 }
