@@ -1,6 +1,31 @@
 //! Pod sandboxes as LXC containers.
+//!
+//! [`LxcBackend`] drives `lxc-start` and nothing else of LXC's tools: whether a container runs, and which process is its
+//! init, is read from the pod's cgroups, which costs no process and stays true when LXC's files are gone.
+//!
+//! A sandbox is started in four steps, and each leaves something that `stop` and `remove` find by the sandbox's id alone:
+//!
+//! 1. the directory `<lxc_path>/<prefix><id>` with a marker and the configuration, so that `lxc-ls` shows it;
+//! 2. `lxc-start`, held, and the pod's scope or cgroup around it ([`CgroupTree`](nexcage_sandbox::CgroupTree));
+//! 3. `lxc-start` released: it returns when the container runs, and leaves its monitor behind;
+//! 4. limits and sysctls.
+//!
+//! There are no tasks and no channels. The monitor belongs to the pod's cgroup, not to this process: both may die
+//! without the other. When the monitor dies, the kernel kills the init (`PR_SET_PDEATHSIG`, set by LXC); when the init
+//! ends, a hook in the configuration kills the app containers.
+//!
+//! Invariants: nothing is touched that does not have both our name and our marker; the configuration is a pure function of the
+//! spec and the options; a failed start removes what it made.
+//!
+//! Start reading at [`LxcBackend`], then `config`.
 
 mod backend;
+mod check;
+mod config;
+mod directory;
+#[cfg(test)]
+mod fixture;
+mod log;
 
 pub use backend::LxcBackend;
 pub use backend::LxcOptions;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::PodCgroups;
 use crate::error::SandboxError;
+use crate::process::SandboxInit;
 
 /// Identity of a pod sandbox: 64 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,15 +113,6 @@ pub struct RunningSandbox {
     pub init: SandboxInit,
     /// Where app containers, conmon and statistics belong.
     pub cgroups: PodCgroups,
-}
-
-/// The first process of a sandbox, safe against reuse of its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SandboxInit {
-    /// Process id on the host.
-    pub pid: u32,
-    /// Field 22 of `/proc/<pid>/stat`: clock ticks from boot to its start.
-    pub start_time: u64,
 }
 
 /// What a backend says of a sandbox that it once started.

@@ -84,6 +84,15 @@ impl CgroupHost {
         }
     }
 
+    /// Mount points of all hierarchies, cgroup v2 first.
+    pub(crate) fn roots(&self) -> Vec<Utf8PathBuf> {
+        match self {
+            Self::V2 { root } => vec![root.clone()],
+            Self::Hybrid { root, v1 } => std::iter::once(root).chain(v1).cloned().collect(),
+            Self::None => Vec::new(),
+        }
+    }
+
     /// Whether limits can be set.
     pub fn has_controllers(&self) -> bool {
         matches!(self, Self::V2 { .. })

@@ -31,11 +31,11 @@ pub enum SandboxError {
         reason: String,
     },
     /// A step of starting or ending it failed.
-    #[error("sandbox {id}: {doing}")]
+    #[error("sandbox {id}: cannot {doing}")]
     Step {
         /// The sandbox.
         id: SandboxId,
-        /// What was being done.
+        /// What was being done, as an imperative.
         doing: String,
         /// Why it failed.
         #[source]
@@ -44,6 +44,19 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// Makes a [`Step`](Self::Step) of what went wrong while `doing` something: an imperative, as in "make the cgroups".
+    pub fn step<E>(id: &SandboxId, doing: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (id, doing) = (id.clone(), doing.into());
+        move |source| Self::Step {
+            id,
+            doing,
+            source: source.into(),
+        }
+    }
+
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -1,23 +1,39 @@
 //! The simplest shell: namespaces held by catatonit under crun, without LXC.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_oci_runtime::OciRuntime;
 
 use crate::backend::{RunningSandbox, SandboxBackend, SandboxId, SandboxSpec, SandboxState};
+use crate::cgroup::PodCgroups;
 use crate::error::SandboxError;
-use crate::tree::CgroupTree;
+use crate::host_spec::oci_spec;
+use crate::rootfs::INIT;
+use crate::sysctl::apply_sysctls;
+use crate::tree::{CgroupTree, INIT_CGROUP};
+use crate::validate::validate_spec;
+
+const NAME: &str = "host";
+
+/// How long conmons may take to write down how their containers ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the `host` backend needs to know.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// The tree made by [`ensure_rootfs`](crate::ensure_rootfs).
+    /// The tree made by [`ensure_rootfs`](crate::ensure_rootfs). With user namespaces every directory above it must let
+    /// others pass (`o+x`).
     pub rootfs: Utf8PathBuf,
 }
 
 /// Pods without LXC.
+///
+/// crun makes the namespaces and the init, and puts nothing into cgroups: the created init waits for `start`, and that
+/// is what a scope's first process must do. So the same steps serve hosts with and without systemd, and hybrid ones.
 #[derive(Debug)]
 pub struct HostBackend {
     options: HostOptions,
@@ -35,35 +51,183 @@ impl HostBackend {
             runtime,
         }
     }
+
+    async fn try_start(&self, spec: &SandboxSpec) -> Result<RunningSandbox, SandboxError> {
+        let id = &spec.id;
+        let directory = spec.run_dir.join("backend");
+        self.write_bundle(spec, &directory)
+            .await
+            .map_err(SandboxError::step(id, "write the OCI bundle"))?;
+        nexcage_failpoint::hit("host.bundle-written");
+
+        let pid = self
+            .runtime
+            .create_plain(&id.0, &directory, &directory.join("pid"))
+            .await
+            .map_err(SandboxError::step(id, "make the namespaces"))?;
+        nexcage_failpoint::hit("host.created");
+
+        let cgroups = self
+            .cgroups
+            .create(spec, pid)
+            .await
+            .map_err(SandboxError::step(id, "make the cgroups"))?;
+        nexcage_failpoint::hit("host.scope-started");
+        self.place(spec, &cgroups, pid)
+            .await
+            .map_err(SandboxError::step(id, "place the init"))?;
+
+        self.runtime
+            .start(&id.0)
+            .await
+            .map_err(SandboxError::step(id, "start the init"))?;
+        nexcage_failpoint::hit("host.started");
+        apply_sysctls(pid, &spec.sysctls)
+            .await
+            .map_err(SandboxError::step(id, "set the sysctls"))?;
+
+        let init = self.cgroups.init(&cgroups).await.ok_or_else(|| {
+            SandboxError::step(id, "find the init")(io::Error::other("it ended at once"))
+        })?;
+        Ok(RunningSandbox { init, cgroups })
+    }
+
+    async fn write_bundle(&self, spec: &SandboxSpec, directory: &Utf8Path) -> io::Result<()> {
+        let config = serde_json::to_vec(&oci_spec(spec, &self.options.rootfs))?;
+        tokio::fs::create_dir_all(directory).await?;
+        tokio::fs::write(directory.join("config.json"), config).await
+    }
+
+    /// Moves the waiting init to its own cgroup. `settle` comes last: it wants the waiting place empty.
+    async fn place(
+        &self,
+        spec: &SandboxSpec,
+        cgroups: &PodCgroups,
+        pid: u32,
+    ) -> Result<(), crate::CgroupError> {
+        self.cgroups.prepare(cgroups).await?;
+        self.cgroups
+            .enter(&cgroups.container.join(INIT_CGROUP), pid)
+            .await?;
+        self.cgroups.settle(cgroups, &spec.resources).await
+    }
+
+    /// Ends everything in the pod's cgroups, wherever they are, and the namespaces.
+    async fn end(&self, id: &SandboxId, pods: &[PodCgroups]) -> Result<(), SandboxError> {
+        for cgroups in pods {
+            self.cgroups
+                .kill(cgroups, PATIENCE)
+                .await
+                .map_err(SandboxError::step(id, "end the processes"))?;
+        }
+        nexcage_failpoint::hit("host.killed");
+        // An init that was created and not placed yet is in no cgroup of ours.
+        self.runtime
+            .delete(&id.0, true)
+            .await
+            .map_err(SandboxError::step(id, "remove the namespaces"))?;
+        nexcage_failpoint::hit("host.deleted");
+        for cgroups in pods {
+            self.cgroups
+                .end(cgroups)
+                .await
+                .map_err(SandboxError::step(id, "remove the cgroups"))?;
+        }
+        nexcage_failpoint::hit("host.cgroups-removed");
+        Ok(())
+    }
+
+    fn locate(&self, spec: &SandboxSpec) -> Result<PodCgroups, SandboxError> {
+        let located = self.cgroups.locate(spec);
+        located.map_err(SandboxError::step(&spec.id, "find the cgroups"))
+    }
 }
 
 #[async_trait]
 impl SandboxBackend for HostBackend {
     fn name(&self) -> &'static str {
-        "host"
+        NAME
     }
+
     async fn check(&self) -> Result<(), SandboxError> {
-        todo!()
+        let unavailable = |reason| SandboxError::Unavailable {
+            backend: NAME,
+            reason,
+        };
+        if self.cgroups.host().root().is_none() {
+            return Err(unavailable(crate::CgroupError::NotMounted.to_string()));
+        }
+        let init = self.options.rootfs.join(INIT.trim_start_matches('/'));
+        if !tokio::fs::try_exists(&init).await.unwrap_or(false) {
+            return Err(unavailable(format!(
+                "{init} is missing; restart nexcage, which makes it from /usr/bin/catatonit"
+            )));
+        }
+        Ok(())
     }
-    fn validate(&self, _spec: &SandboxSpec) -> Result<(), SandboxError> {
-        todo!()
+
+    fn validate(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        validate_spec(NAME, spec, &self.cgroups)
     }
-    async fn start(&self, _spec: &SandboxSpec) -> Result<RunningSandbox, SandboxError> {
-        todo!()
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<RunningSandbox, SandboxError> {
+        self.validate(spec)?;
+        let started = self.try_start(spec).await;
+        if started.is_err()
+            && let Err(error) = self.remove(spec).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(sandbox = %spec.id, error, "a sandbox that did not start cannot be cleaned up");
+        }
+        started
     }
-    async fn inspect(&self, _spec: &SandboxSpec) -> Result<SandboxState, SandboxError> {
-        todo!()
+
+    async fn inspect(&self, spec: &SandboxSpec) -> Result<SandboxState, SandboxError> {
+        let cgroups = self.locate(spec)?;
+        Ok(match self.cgroups.init(&cgroups).await {
+            Some(init) => SandboxState::Running(RunningSandbox { init, cgroups }),
+            None => SandboxState::Stopped,
+        })
     }
-    async fn stop(&self, _spec: &SandboxSpec) -> Result<(), SandboxError> {
-        todo!()
+
+    async fn stop(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        self.end(&spec.id, &[self.locate(spec)?]).await
     }
-    async fn remove(&self, _spec: &SandboxSpec) -> Result<(), SandboxError> {
-        todo!()
+
+    async fn remove(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        self.stop(spec).await?;
+        let directory = spec.run_dir.join("backend");
+        match tokio::fs::remove_dir_all(&directory).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(SandboxError::step(&spec.id, "remove the OCI bundle")(e))
+            }
+            _ => Ok(()),
+        }
     }
+
     async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError> {
-        todo!()
+        let unavailable = |e: &dyn std::error::Error| SandboxError::Unavailable {
+            backend: NAME,
+            reason: e.to_string(),
+        };
+        let mut ids = self
+            .cgroups
+            .leftovers()
+            .await
+            .map_err(|e| unavailable(&e))?;
+        let containers = self.runtime.list().await.map_err(|e| unavailable(&e))?;
+        ids.extend(containers.into_iter().map(SandboxId));
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
     }
-    async fn remove_leftover(&self, _id: &SandboxId) -> Result<(), SandboxError> {
-        todo!()
+
+    async fn remove_leftover(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        let pods = self
+            .cgroups
+            .find(id)
+            .await
+            .map_err(SandboxError::step(id, "find the cgroups"))?;
+        self.end(id, &pods).await
     }
 }

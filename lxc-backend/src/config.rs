@@ -1,0 +1,202 @@
+//! The LXC configuration of a sandbox.
+
+use std::fmt::Write as _;
+
+use camino::Utf8Path;
+use nexcage_sandbox::{INIT, INIT_CGROUP, IdMapping, NamespaceMode, PodCgroups, SandboxSpec};
+
+/// What a sandbox's configuration depends on beside its spec.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shell<'a> {
+    /// The tree that all sandboxes share.
+    pub(crate) rootfs: &'a Utf8Path,
+    /// The pod's cgroups.
+    pub(crate) cgroups: &'a PodCgroups,
+    /// Path of the pod's own cgroup below the cgroup mount points.
+    pub(crate) relative_pod: &'a Utf8Path,
+    /// User and group ids where the spec names none.
+    pub(crate) ids: IdMapping,
+    /// AppArmor profile; `None` where the kernel has no AppArmor.
+    pub(crate) apparmor_profile: Option<&'a str>,
+}
+
+/// The text of lxc.container.conf(5). Pure.
+pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
+    let mut config = Config::default();
+    config.comment(&format!(
+        "Pod {}/{}, made by nexcage and removed with the pod.",
+        spec.namespace, spec.name
+    ));
+    config.set("lxc.uts.name", &spec.hostname);
+    config.set("lxc.arch", std::env::consts::ARCH);
+    // Everything in it is owned by the host's root, which is nobody inside: it can be read and executed, no more. So it
+    // needs no idmapped mount, which not every file system can have.
+    config.set("lxc.rootfs.path", &format!("dir:{}", shell.rootfs));
+    config.set("lxc.rootfs.options", "ro");
+    config.set("lxc.init.cmd", &format!("{INIT} -P"));
+    // catatonit ends on it; LXC's default is SIGPWR.
+    config.set("lxc.signal.halt", "SIGTERM");
+    users(&mut config, spec, shell.ids);
+    network(&mut config, spec.network);
+    if let Some(profile) = shell.apparmor_profile {
+        config.set("lxc.apparmor.profile", profile);
+        if profile == GENERATED_PROFILE {
+            config.set("lxc.apparmor.allow_nesting", "1");
+        }
+    }
+    cgroups(&mut config, shell);
+    config.text
+}
+
+/// LXC writes a profile for the container and loads it.
+pub(crate) const GENERATED_PROFILE: &str = "generated";
+
+fn users(config: &mut Config, spec: &SandboxSpec, ids: IdMapping) {
+    let (uids, gids) = match &spec.user_namespace {
+        Some(users) => (users.uids.as_slice(), users.gids.as_slice()),
+        None => (&[ids][..], &[ids][..]),
+    };
+    for (kind, mappings) in [("u", uids), ("g", gids)] {
+        for m in mappings {
+            let range = format!("{kind} {} {} {}", m.container_id, m.host_id, m.length);
+            config.set("lxc.idmap", &range);
+        }
+    }
+}
+
+fn network(config: &mut Config, network: NamespaceMode) {
+    match network {
+        // LXC makes the namespace inside the container's user namespace, so that sysfs can be mounted.
+        NamespaceMode::Pod => {
+            config.set("lxc.net.0.type", "empty");
+            config.set("lxc.mount.auto", "proc:mixed sys:mixed");
+        }
+        // The host's: its sysfs cannot be mounted from a child user namespace, and catatonit does not miss it.
+        NamespaceMode::Node => {
+            config.set("lxc.net.0.type", "none");
+            config.set("lxc.mount.auto", "proc:mixed");
+        }
+    }
+}
+
+fn cgroups(config: &mut Config, shell: &Shell<'_>) {
+    let pod = shell.relative_pod;
+    config.set("lxc.cgroup.relative", "0");
+    config.set("lxc.cgroup.dir.monitor", &format!("{pod}/monitor"));
+    // Where the monitor goes at its end, to remove its own cgroup; by default a directory in the root that stays.
+    config.set("lxc.cgroup.dir.monitor.pivot", pod.as_str());
+    config.set("lxc.cgroup.dir.container", &format!("{pod}/ct"));
+    config.set("lxc.cgroup.dir.container.inner", INIT_CGROUP);
+    config.set("lxc.hook.post-stop", &post_stop(&shell.cgroups.container));
+}
+
+/// A command that ends the app containers when the sandbox has ended, however it ended, with no daemon needed: their
+/// process namespaces are children of the host's, so they do not die with it.
+///
+/// LXC runs it with three words of its own behind it, which become the shell's `$0` to `$2`. It must succeed when LXC has
+/// already removed the cgroup.
+fn post_stop(container: &Utf8Path) -> String {
+    let kill = container.join("cgroup.kill");
+    format!("/bin/sh -c 'test ! -e {kill} || echo 1 >{kill}'")
+}
+
+#[derive(Default)]
+struct Config {
+    text: String,
+}
+
+impl Config {
+    /// One `key = value` line. A line break in a value would be another key: it becomes a space.
+    fn set(&mut self, key: &str, value: &str) {
+        let _ = writeln!(self.text, "{key} = {}", value.replace(['\n', '\r'], " "));
+    }
+
+    fn comment(&mut self, text: &str) {
+        let _ = writeln!(self.text, "# {}", text.replace(['\n', '\r'], " "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::spec;
+    use nexcage_sandbox::UserNamespace;
+    use proptest::prelude::*;
+
+    const POD: &str = "kubepods.slice/kubepods-burstable.slice/nexcage-0123.scope";
+
+    fn built(spec: &SandboxSpec, apparmor_profile: Option<&str>) -> String {
+        let pod = Utf8Path::new("/sys/fs/cgroup").join(POD);
+        let cgroups = PodCgroups {
+            monitor: pod.join("monitor"),
+            container: pod.join("ct"),
+            pod,
+            controllers: true,
+        };
+        let shell = Shell {
+            rootfs: "/usr/lib/nexcage/sandbox".into(),
+            cgroups: &cgroups,
+            relative_pod: POD.into(),
+            ids: IdMapping {
+                container_id: 0,
+                host_id: 100_000,
+                length: 65_536,
+            },
+            apparmor_profile,
+        };
+        config(spec, &shell).replace(std::env::consts::ARCH, "<arch>")
+    }
+
+    #[test]
+    fn an_ordinary_pod() {
+        insta::assert_snapshot!(built(&spec(), None));
+    }
+
+    #[test]
+    fn apparmor() {
+        insta::assert_snapshot!(built(&spec(), Some(GENERATED_PROFILE)));
+        let own = built(&spec(), Some("my-profile"));
+        assert!(own.contains("lxc.apparmor.profile = my-profile\n"));
+        assert!(!own.contains("allow_nesting"));
+    }
+
+    #[test]
+    fn host_network() {
+        let spec = SandboxSpec {
+            network: NamespaceMode::Node,
+            ..spec()
+        };
+        insta::assert_snapshot!(built(&spec, None));
+    }
+
+    #[test]
+    fn a_user_namespace_of_its_own() {
+        let range = |host_id| {
+            vec![IdMapping {
+                container_id: 0,
+                host_id,
+                length: 65_536,
+            }]
+        };
+        let spec = SandboxSpec {
+            user_namespace: Some(UserNamespace {
+                uids: range(200_000),
+                gids: range(300_000),
+            }),
+            ..spec()
+        };
+        insta::assert_snapshot!(built(&spec, None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_becomes_a_key(name in "\\PC*[\n\r]?lxc.hook.pre-start = x", hostname in "[a-z\n]{1,20}") {
+            let spec = SandboxSpec { name, hostname, ..spec() };
+            let known = built(&crate::fixture::spec(), None).lines().count();
+            let text = built(&spec, None);
+            prop_assert_eq!(text.lines().count(), known);
+            let hooks = text.lines().any(|line| line.starts_with("lxc.hook.pre-start"));
+            prop_assert!(!hooks);
+        }
+    }
+}
