@@ -151,7 +151,7 @@ async fn sweep(runtime: &Arc<Runtime>) {
         .collect();
     sweep_containers(runtime, &containers).await;
     sweep_sandboxes(runtime, &pods).await;
-    sweep_networks(runtime, &pods).await;
+    sweep_networks(runtime).await;
     sweep_files(runtime, &pods, &containers).await;
 }
 
@@ -213,7 +213,16 @@ async fn sweep_sandboxes(runtime: &Runtime, known: &HashSet<String>) {
     }
 }
 
-async fn sweep_networks(runtime: &Runtime, known: &HashSet<String>) {
+/// Detaches pods that are gone or stopped but that a CNI plugin would not let go.
+pub(crate) async fn sweep_networks(runtime: &Runtime) {
+    let known: HashSet<String> = runtime
+        .inventory
+        .pods()
+        .iter()
+        .map(|pod| pod.record())
+        .filter(|record| !record.torn_down)
+        .map(|record| record.id.clone())
+        .collect();
     match runtime.cni.cached().await {
         Ok(attachments) => {
             for a in attachments

@@ -138,8 +138,7 @@ pub(crate) fn declared(
     image: Option<&oci_spec::image::Config>,
     rootfs: &Utf8Path,
 ) -> Result<Vec<ImageVolumeMount>, OpError> {
-    let node = runtime.container_facts.read_only_rootfs && !spec.security.privileged;
-    if !spec.security.readonly_rootfs && !node {
+    if !spec.security.readonly_rootfs && !runtime.container_facts.read_only_rootfs {
         return Ok(Vec::new());
     }
     let paths = image_volumes(spec, image)?;

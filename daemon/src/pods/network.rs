@@ -45,19 +45,19 @@ pub(crate) async fn set_up(
     })
 }
 
-/// Detaches and unpins. Succeeds when the namespace, the CNI configuration or both are gone; a plugin
-/// that fails is logged and not allowed to keep the pod from ending.
+/// Detaches and unpins. Succeeds when the namespace, the CNI configuration or both are gone. A plugin
+/// that fails is asked again once, and then not allowed to keep the pod from ending: what it still holds
+/// stays in CNI's cache, and [`reconcile::sweep_networks`](crate::reconcile::sweep_networks) goes on asking.
 pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), OpError> {
     let Some(netns) = &pod.netns else {
         return Ok(());
     };
-    if let Err(error) = runtime.cni.del(&attachment(pod)).await {
-        if error.is_retryable() {
-            return Err(OpError::failed(
-                "cannot detach the pod from its network",
-                error,
-            ));
-        }
+    let attachment = attachment(pod);
+    let mut detached = runtime.cni.del(&attachment).await;
+    if detached.as_ref().is_err_and(nexcage_cni::CniError::is_retryable) {
+        detached = runtime.cni.del(&attachment).await;
+    }
+    if let Err(error) = detached {
         tracing::warn!(
             pod = pod.id,
             error = %crate::error::Chain(&error),

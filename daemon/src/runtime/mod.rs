@@ -71,6 +71,23 @@ impl Runtime {
         self.collect.notify_one();
     }
 
+    /// Asks CNI plugins again, from time to time, for what they would not let go.
+    pub(crate) fn spawn_sweeper(self: &Arc<Self>) {
+        const EVERY: Duration = Duration::from_secs(300);
+        let runtime = Arc::clone(self);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    // Cancel-safe: a timer.
+                    () = tokio::time::sleep(EVERY) => {}
+                    // Cancel-safe per docs on `CancellationToken::cancelled`.
+                    () = runtime.stopping.cancelled() => return,
+                }
+                crate::reconcile::sweep_networks(&runtime).await;
+            }
+        });
+    }
+
     /// Serves [`collect_images`](Self::collect_images) until the daemon ends.
     pub(crate) fn spawn_collector(self: &Arc<Self>) {
         /// Removing a pod removes its containers one after the other; one collection serves all.

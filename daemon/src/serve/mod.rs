@@ -86,6 +86,7 @@ async fn serve(
         .await
         .context("cannot take over what the last run left")?;
     runtime.spawn_collector();
+    runtime.spawn_sweeper();
 
     let stopping = runtime.stopping.clone();
     let control = signals::spawn(&runtime, config_path, logging, notifier)?;

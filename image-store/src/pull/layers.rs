@@ -52,9 +52,9 @@ impl LayerWork<'_> {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             contents.iter().map(|_| oneshot::channel()).unzip();
         let parallel = self.shared.options.max_parallel_downloads.max(1);
-        let fetch_all = stream::iter(contents.iter().zip(senders).enumerate())
+        let fetch_all = stream::iter(contents.into_iter().zip(senders).enumerate())
             .map(|(position, (content, done))| async move {
-                let fetched = self.fetch(position, content).await?;
+                let fetched = self.fetch(position, &content).await?;
                 // The other half waits for it, or has failed, and then so does all of this.
                 let _ = done.send(fetched);
                 Ok::<_, PullError>(())
