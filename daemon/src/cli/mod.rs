@@ -1,6 +1,41 @@
-//! The command line.
+//! The command line: the daemon's front door, and a client of its socket.
+//!
+//! [`main`] looks at the first argument before anything else is set up: `hold` and `hook` are
+//! what nexcage has LXC and systemd call back, and a pod waits for them. Then clap reads the
+//! arguments (`args`), `daemon` goes to `crate::serve`, `config` runs by itself, and the others
+//! connect (`client`) and run on one thread.
+//!
+//! Each subcommand is a file. What they share is pure and tested without a daemon: `table`
+//! (aligned columns), `human` (sizes and ages), `syntax` (`-p`, `-v`, `-e`, `--creds`),
+//! `resolve` (what a name or the beginning of an id means), `log_line` and `tail` (CRI logs).
+//!
+//! Output for programs goes to standard output, progress and errors to standard error. A
+//! failure is one line, `nexcage: <what>: <why>`. Exit codes: 0 done, 1 failed, 2 the arguments are wrong;
+//! `exec` and `run` exit as the process in the container did.
 
 mod args;
+mod client;
+mod config;
+mod delete;
+mod error;
+mod exec;
+mod follow;
+mod human;
+mod images;
+mod list;
+mod log_line;
+mod logs;
+mod output;
+mod pod_spec;
+mod progress;
+pub(crate) mod proto;
+mod pull;
+mod resolve;
+mod run;
+mod syntax;
+mod table;
+mod tail;
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,6 +43,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Cli, Command};
+use client::Client;
+use error::CliError;
 
 /// The program: runs the subcommand that the arguments name.
 pub fn main() -> ExitCode {
@@ -18,17 +55,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    match cli.command {
-        Command::Daemon(args) => {
-            let options = crate::serve::Options { config: args.config, dry_run: args.dry_run };
-            match crate::serve::run(options) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("nexcage: {error:#}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => error.report(),
     }
 }
 
@@ -38,5 +67,46 @@ fn called_back(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     match args.next()?.to_str()? {
         "hold" => Some(nexcage_command::hold(args)),
         _ => None,
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
+    let Cli { socket, command } = cli;
+    match command {
+        Command::Daemon(args) => {
+            let options = crate::serve::Options {
+                config: args.config,
+                dry_run: args.dry_run,
+            };
+            crate::serve::run(options).map_err(CliError::Daemon)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(args) => config::run(args),
+        command => {
+            let socket = client::socket(socket)?;
+            let tokio = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(CliError::io("cannot start"))?;
+            tokio.block_on(with_daemon(&socket, command))
+        }
+    }
+}
+
+/// Runs what needs the daemon.
+async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<ExitCode, CliError> {
+    if let Command::Version(args) = command {
+        return version::run(socket, &args).await;
+    }
+    let client = Client::connect(socket).await?;
+    match command {
+        Command::List(args) => list::run(client, args).await,
+        Command::Images(args) => images::run(client, args).await,
+        Command::Pull(args) => pull::run(client, args).await,
+        Command::Logs(args) => logs::run(client, args).await,
+        Command::Exec(args) => exec::run(client, args).await,
+        Command::Run(args) => run::run(client, *args).await,
+        Command::Delete(args) => delete::run(client, args).await,
+        Command::Daemon(_) | Command::Config(_) | Command::Version(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,289 @@
+//! What `nexcage run` asks the runtime for: pure, from the arguments.
+
+use std::collections::HashMap;
+
+use nexcage_cri_api::v1;
+
+use super::args::{Network, RunArgs};
+use super::error::CliError;
+
+/// What kubelet hides from and protects against every container that is not privileged; CRI wants it spelled out.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Length of a host name, which the pod's name becomes: hostname(7).
+const NAME_MAX: usize = 63;
+
+/// The pod's and its container's name: the given one, or the image's with `suffix`.
+///
+/// # Errors
+///
+/// [`CliError::Usage`] if the given one is no host name.
+pub(super) fn name(args: &RunArgs, suffix: &str) -> Result<String, CliError> {
+    let Some(name) = &args.name else {
+        return Ok(name_from(&args.image, suffix));
+    };
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let ends = name.starts_with('-') || name.ends_with('-');
+    if name.is_empty() || name.len() > NAME_MAX || ends || !name.bytes().all(legal) {
+        return Err(CliError::Usage(format!(
+            "--name {name:?} must be at most {NAME_MAX} lower case letters, digits and '-', \
+             with no '-' at either end"
+        )));
+    }
+    Ok(name.clone())
+}
+
+/// The last part of the image's name, as far as it makes a host name.
+fn name_from(image: &str, suffix: &str) -> String {
+    let name = image.split('@').next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    let legal = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    let name: String = name
+        .chars()
+        .map(legal)
+        .take(NAME_MAX - 1 - suffix.len())
+        .collect();
+    match name.trim_matches('-') {
+        "" => format!("pod-{suffix}"),
+        name => format!("{name}-{suffix}"),
+    }
+}
+
+/// The pod.
+///
+/// # Errors
+///
+/// [`CliError::Usage`] if arguments contradict each other.
+pub(super) fn sandbox(
+    args: &RunArgs,
+    name: &str,
+    uid: &str,
+) -> Result<v1::PodSandboxConfig, CliError> {
+    if args.network == Network::Host && !args.publish.is_empty() {
+        let what =
+            "--publish has no meaning with --network host: the container has the machine's ports";
+        return Err(CliError::Usage(what.to_owned()));
+    }
+    let context = v1::LinuxSandboxSecurityContext {
+        namespace_options: Some(namespaces(args.network)),
+        seccomp: Some(runtime_default()),
+        ..Default::default()
+    };
+    Ok(v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            namespace: args.namespace.clone(),
+            attempt: 0,
+        }),
+        // A pod with the host's network has its name as well.
+        hostname: if args.network == Network::Host {
+            String::new()
+        } else {
+            name.to_owned()
+        },
+        port_mappings: args.publish.iter().map(port).collect(),
+        labels: pod_labels(args, name, uid),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            security_context: Some(context),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+/// The container.
+pub(super) fn container(args: &RunArgs, name: &str, uid: &str) -> v1::ContainerConfig {
+    let mut labels = pod_labels(args, name, uid);
+    labels.insert("io.kubernetes.container.name".to_owned(), name.to_owned());
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata {
+            name: name.to_owned(),
+            attempt: 0,
+        }),
+        image: Some(v1::ImageSpec {
+            image: args.image.clone(),
+            ..Default::default()
+        }),
+        args: args.command.clone(),
+        envs: args
+            .env
+            .iter()
+            .map(|e| v1::KeyValue {
+                key: e.key.clone(),
+                value: e.value.clone().into_bytes(),
+            })
+            .collect(),
+        mounts: args
+            .volume
+            .iter()
+            .map(|v| v1::Mount {
+                host_path: v.host.clone(),
+                container_path: v.container.clone(),
+                readonly: v.readonly,
+                ..Default::default()
+            })
+            .collect(),
+        labels,
+        log_path: format!("{name}.log"),
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                namespace_options: Some(namespaces(args.network)),
+                seccomp: Some(runtime_default()),
+                masked_paths: MASKED.map(str::to_owned).to_vec(),
+                readonly_paths: READONLY.map(str::to_owned).to_vec(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// What kubelet would set, so that other tools show the pod as any other.
+fn pod_labels(args: &RunArgs, name: &str, uid: &str) -> HashMap<String, String> {
+    [("name", name), ("namespace", &args.namespace), ("uid", uid)]
+        .map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_owned()))
+        .into()
+}
+
+fn namespaces(network: Network) -> v1::NamespaceOption {
+    let network = match network {
+        Network::Pod => v1::NamespaceMode::Pod,
+        Network::Host => v1::NamespaceMode::Node,
+    };
+    v1::NamespaceOption {
+        network: network.into(),
+        // The default of the message would be one process namespace for the whole pod.
+        pid: v1::NamespaceMode::Container.into(),
+        ipc: v1::NamespaceMode::Pod.into(),
+        ..Default::default()
+    }
+}
+
+fn runtime_default() -> v1::SecurityProfile {
+    v1::SecurityProfile {
+        profile_type: v1::security_profile::ProfileType::RuntimeDefault.into(),
+        localhost_ref: String::new(),
+    }
+}
+
+fn port(port: &super::syntax::Port) -> v1::PortMapping {
+    v1::PortMapping {
+        protocol: port.protocol.into(),
+        container_port: port.container.into(),
+        host_port: port.host.into(),
+        host_ip: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    fn args(args: &[&str]) -> RunArgs {
+        let all = ["nexcage", "run"].iter().chain(args);
+        let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else {
+            panic!("not run")
+        };
+        *args
+    }
+
+    #[test]
+    fn names_come_from_the_image() {
+        let long = "a".repeat(100);
+        for (image, expected) in [
+            ("docker.io/library/debian:13", "debian-1a2b3c"),
+            ("localhost:5000/my_App@sha256:00", "my-app-1a2b3c"),
+            ("registry/___", "pod-1a2b3c"),
+        ] {
+            assert_eq!(name(&args(&[image]), "1a2b3c").unwrap(), expected);
+        }
+        assert_eq!(name(&args(&[&long]), "1a2b3c").unwrap().len(), NAME_MAX);
+        assert_eq!(
+            name(&args(&["--name", "web", "x"]), "1a2b3c").unwrap(),
+            "web"
+        );
+        for bad in ["", "Web", "a b", "a/b", "-a", "a-", &long] {
+            let argument = format!("--name={bad}");
+            assert!(name(&args(&[&argument, "x"]), "").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_whole_request() {
+        let args = args(&[
+            "-e",
+            "A=1",
+            "-v",
+            "/srv:/data:ro",
+            "-p",
+            "8080:80",
+            "-p",
+            "53:53/udp",
+            "debian",
+            "ls",
+            "-l",
+        ]);
+        // Labels are a map without an order.
+        let mut pod = sandbox(&args, "web", "uid-1").unwrap();
+        let mut container = container(&args, "web", "uid-1");
+        let labels = |labels: &mut HashMap<String, String>| {
+            let mut list: Vec<_> = std::mem::take(labels).into_iter().collect();
+            list.sort();
+            list
+        };
+        insta::assert_debug_snapshot!((
+            labels(&mut pod.labels),
+            pod,
+            labels(&mut container.labels),
+            container
+        ));
+    }
+
+    #[test]
+    fn the_hosts_network_has_no_ports_to_publish() {
+        let host = args(&["--network", "host", "-p", "80:80", "debian"]);
+        assert!(matches!(
+            sandbox(&host, "web", "u"),
+            Err(CliError::Usage(_))
+        ));
+        let pod = sandbox(&args(&["--network", "host", "debian"]), "web", "u").unwrap();
+        let context = pod.linux.unwrap().security_context.unwrap();
+        assert_eq!(
+            context.namespace_options.unwrap().network(),
+            v1::NamespaceMode::Node
+        );
+        assert_eq!(pod.hostname, "");
+    }
+}

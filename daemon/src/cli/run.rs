@@ -1,0 +1,218 @@
+//! `nexcage run`: a pod and a container in one step.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nexcage_cri_api::v1;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::args::{Format, PullPolicy, RunArgs};
+use super::client::{Client, request, request_within};
+use super::delete::{remove_pod, stop_container, stop_pod};
+use super::error::CliError;
+use super::log_line::Printer;
+use super::output::{print, print_json};
+use super::{exec, logs, pod_spec, pull};
+
+/// What a pod takes to start at most: twice the usual, as kubelet has it.
+const POD_START: Duration = Duration::from_secs(240);
+
+/// What a container gets to end after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What `--detach --output json` prints.
+#[derive(Debug, Serialize)]
+struct Started {
+    pod_id: String,
+    container_id: String,
+    name: String,
+}
+
+/// Runs a container in a pod of its own.
+pub(super) async fn run(mut client: Client, args: RunArgs) -> Result<ExitCode, CliError> {
+    let uid = random_hex(16);
+    let name = pod_spec::name(&args, &random_hex(3))?;
+    let pod = pod_spec::sandbox(&args, &name, &uid)?;
+    let container = pod_spec::container(&args, &name, &uid);
+    provide_image(&mut client, &args).await?;
+    // From here on there is something to clean up, so that a signal is obeyed only when it is known what.
+    let mut stop = Stop::listen()?;
+    let pod_id = start_pod(&mut client, pod.clone(), &args.runtime_handler).await?;
+    let outcome = async {
+        let container_id = start_container(&mut client, &pod_id, pod, container).await?;
+        if args.detach {
+            let pod_id = pod_id.clone();
+            tell(
+                &args,
+                Started {
+                    pod_id,
+                    container_id,
+                    name,
+                },
+            )?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        attach(&mut client, &container_id, &mut stop).await
+    }
+    .await;
+    let cleaned = match &outcome {
+        Ok(_) if args.detach => Ok(()),
+        Ok(_) if !args.rm => stop_pod(&mut client, &pod_id).await,
+        // Also what failed to start: nobody will look for it.
+        _ => remove_pod(&mut client, &pod_id).await,
+    };
+    match (outcome, cleaned) {
+        (Err(error), Err(left)) => {
+            left.report();
+            Err(error)
+        }
+        (outcome, cleaned) => cleaned.and(outcome),
+    }
+}
+
+async fn provide_image(client: &mut Client, args: &RunArgs) -> Result<(), CliError> {
+    let is_missing = match args.pull {
+        PullPolicy::Always => true,
+        PullPolicy::Missing | PullPolicy::Never => {
+            let spec = v1::ImageSpec {
+                image: args.image.clone(),
+                ..Default::default()
+            };
+            let message = v1::ImageStatusRequest {
+                image: Some(spec),
+                verbose: false,
+            };
+            let answer = client.images.image_status(request(message)).await;
+            let doing = || format!("cannot look for image {}", args.image);
+            answer
+                .map_err(CliError::rpc(doing()))?
+                .into_inner()
+                .image
+                .is_none()
+        }
+    };
+    match args.pull {
+        PullPolicy::Never if is_missing => {
+            let what = format!(
+                "image {} is not here, and --pull never forbids to pull it",
+                args.image
+            );
+            Err(CliError::State(what))
+        }
+        _ if is_missing => pull::pull(client, &args.image, None).await.map(drop),
+        _ => Ok(()),
+    }
+}
+
+async fn start_pod(
+    client: &mut Client,
+    config: v1::PodSandboxConfig,
+    handler: &str,
+) -> Result<String, CliError> {
+    let message = v1::RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: handler.to_owned(),
+    };
+    let answer = client
+        .runtime
+        .run_pod_sandbox(request_within(message, POD_START))
+        .await;
+    Ok(answer
+        .map_err(CliError::rpc("cannot start the pod"))?
+        .into_inner()
+        .pod_sandbox_id)
+}
+
+async fn start_container(
+    client: &mut Client,
+    pod_id: &str,
+    pod: v1::PodSandboxConfig,
+    config: v1::ContainerConfig,
+) -> Result<String, CliError> {
+    let message = v1::CreateContainerRequest {
+        pod_sandbox_id: pod_id.to_owned(),
+        config: Some(config),
+        sandbox_config: Some(pod),
+    };
+    let answer = client.runtime.create_container(request(message)).await;
+    let id = answer
+        .map_err(CliError::rpc("cannot create the container"))?
+        .into_inner()
+        .container_id;
+    let message = v1::StartContainerRequest {
+        container_id: id.clone(),
+    };
+    let answer = client.runtime.start_container(request(message)).await;
+    answer.map_err(CliError::rpc("cannot start the container"))?;
+    Ok(id)
+}
+
+fn tell(args: &RunArgs, started: Started) -> Result<(), CliError> {
+    match args.output.output {
+        Format::Json => print_json(&started),
+        Format::Table => print(&format!("{}\n", started.pod_id)),
+    }
+}
+
+/// Shows the container's output until it ends, and stops it when told to; its exit code.
+async fn attach(client: &mut Client, id: &str, stop: &mut Stop) -> Result<ExitCode, CliError> {
+    let mut log = logs::open(&logs::status(client, id).await?)?;
+    let mut printer = Printer::new(std::io::stdout(), std::io::stderr(), false);
+    let mut following = client.clone();
+    let end = logs::follow(&mut following, id, &mut log, &mut printer);
+    tokio::pin!(end);
+    let end = tokio::select! {
+        // Not cancelled: the other arm waits for it as well.
+        end = &mut end => end?,
+        // Cancel-safe per docs on `Signal::recv`.
+        () = stop.asked() => {
+            let (stopped, end) = tokio::join!(stop_now(client, id, stop), &mut end);
+            stopped?;
+            end?
+        }
+    };
+    end.map(|status| exec::exit_status(status.exit_code))
+        .ok_or_else(|| CliError::State(format!("container {id} was removed by somebody else")))
+}
+
+/// Stops the container; with a second signal, at once.
+async fn stop_now(client: &mut Client, id: &str, stop: &mut Stop) -> Result<(), CliError> {
+    let mut second = client.clone();
+    tokio::select! {
+        // Dropped only for another request that does the same, faster.
+        stopped = stop_container(client, id, GRACE) => stopped,
+        // Cancel-safe per docs on `Signal::recv`.
+        () = stop.asked() => stop_container(&mut second, id, Duration::ZERO).await,
+    }
+}
+
+/// The signals that tell a program to end.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::io("cannot listen for signals"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            // Both cancel-safe per docs on `Signal::recv`.
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn random_hex(bytes: usize) -> String {
+    (0..bytes)
+        .map(|_| format!("{:02x}", rand::random::<u8>()))
+        .collect()
+}
