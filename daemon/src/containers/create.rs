@@ -324,9 +324,11 @@ fn bundle(
 ) -> Result<ResolvedUser, OpError> {
     let spec = &record.spec;
     let image_user = image.and_then(|c| c.user().clone()).unwrap_or_default();
-    let user = users::resolve(rootfs, &image_user, &spec.security)
-        .map_err(OpError::step("cannot find out who the container runs as"))?;
+    let user = users::resolve(rootfs, &image_user, &spec.security).map_err(no_such_user)?;
     let mount_sources = volumes::sources(spec, volumes)?;
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(OpError::step("cannot read the list of mounts"))?;
+    spec::check_propagation(spec, &mount_sources, &mountinfo)?;
     let declared = volumes::declared(runtime, spec, image, rootfs)?;
     let devices =
         devices::resolve(spec).map_err(OpError::step("cannot find the container's devices"))?;
@@ -399,6 +401,14 @@ async fn create(
             "cannot create container {}",
             record.id
         )))
+}
+
+/// An unknown user is the request's or the image's mistake; an unreadable file is ours.
+fn no_such_user(error: users::UserError) -> OpError {
+    if error.is_invalid() {
+        return InvalidField::invalid("config.linux.security_context", error.to_string()).into();
+    }
+    OpError::failed("cannot find out who the container runs as", error)
 }
 
 /// The spec builder's error in the caller's terms.

@@ -5,7 +5,8 @@ use oci_spec::runtime::{Capability, PosixRlimit};
 
 use super::seccomp::{self, Profile, SeccompError, Target};
 use super::spec::{
-    AppArmorFacts, DEFAULT_CAPABILITIES, NodeFacts, capabilities_from_mask, loaded_profiles,
+    AppArmorFacts, DEFAULT_CAPABILITIES, NodeFacts, capabilities_from_mask, capability,
+    loaded_profiles,
 };
 
 /// Where the kernel lists its AppArmor profiles.
@@ -36,10 +37,10 @@ pub(crate) fn node_facts(config: &Config) -> Result<NodeFacts, SeccompError> {
 fn default_capabilities(security: &Security) -> Vec<Capability> {
     let mut all = DEFAULT_CAPABILITIES.to_vec();
     for extra in &security.capabilities {
-        if let Ok(capability) = extra.as_str().parse::<Capability>() {
-            if !all.contains(&capability) {
-                all.push(capability);
-            }
+        if let Some(capability) = capability(extra.as_str())
+            && !all.contains(&capability)
+        {
+            all.push(capability);
         }
     }
     all

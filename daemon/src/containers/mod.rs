@@ -33,6 +33,7 @@ pub(crate) use record::ContainerRecord;
 pub(crate) use remove::remove_container;
 pub(crate) use remove::remove_everything;
 pub(crate) use spec::NodeFacts;
+pub(crate) use spec::capability;
 pub(crate) use start::start_container;
 pub(crate) use stop::kill_all;
 pub(crate) use stop::stop_container;

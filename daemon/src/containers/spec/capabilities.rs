@@ -70,6 +70,12 @@ const NUMBERED: [Capability; 41] = [
     Capability::CheckpointRestore,
 ];
 
+/// The capability with this name, in any case, with or without `CAP_`.
+pub(crate) fn capability(name: &str) -> Option<Capability> {
+    let upper = name.to_ascii_uppercase();
+    upper.strip_prefix("CAP_").unwrap_or(&upper).parse().ok()
+}
+
 /// The capabilities of a mask, such as `CapEff` in `/proc/self/status` (proc_pid_status(5)).
 pub(crate) fn capabilities_from_mask(mask: u64) -> Vec<Capability> {
     let bits = NUMBERED

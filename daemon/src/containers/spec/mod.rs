@@ -16,6 +16,7 @@ mod input;
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 mod resources;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::cri::InvalidField;
 pub(crate) use apparmor::loaded_profiles;
 pub(crate) use capabilities::DEFAULT_CAPABILITIES;
 pub(crate) use capabilities::capabilities_from_mask;
+pub(crate) use capabilities::capability;
 pub(crate) use error::SpecError;
 pub(crate) use input::AppArmorFacts;
 pub(crate) use input::DeviceKind;
@@ -44,6 +46,7 @@ pub(crate) use input::SandboxFacts;
 pub(crate) use input::SpecInput;
 pub(crate) use mounts::image_volumes;
 pub(crate) use process::stop_signal;
+pub(crate) use propagation::check_propagation;
 pub(crate) use resources::linux_resources;
 
 /// Version of the OCI runtime specification that the result conforms to; the newest crun 1.8 knows.

@@ -58,6 +58,14 @@ fn memory(limits: &Resources, node: &NodeFacts) -> Result<LinuxMemory, SpecError
     let mut memory = LinuxMemoryBuilder::default().build()?;
     memory.set_limit(limits.memory_bytes);
     let swap = limits.memory_swap_bytes.or(limits.memory_bytes);
+    // An update may have changed one of the two.
+    if let (Some(memory), Some(both @ 0..)) = (limits.memory_bytes, swap)
+        && (memory < 0 || both < memory)
+    {
+        let problem = "counts memory and swap together, so it cannot be less than memory alone";
+        let field = format!("{AT}.memory_swap_limit_in_bytes");
+        return Err(InvalidField::invalid(field, problem).into());
+    }
     if node.swap_accounting {
         memory.set_swap(swap);
     } else if swap != limits.memory_bytes {

@@ -180,15 +180,14 @@ fn brief(spec: &Spec) -> Value {
 fn lines(at: &str, value: &Value, into: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
-            fields
-                .iter()
-                .for_each(|(name, value)| lines(&format!("{at}.{name}"), value, into));
+            for (name, value) in fields {
+                lines(&format!("{at}.{name}"), value, into);
+            }
         }
         Value::Array(list) => {
-            list.iter()
-                .for_each(|item| drop(into.insert(format!("{at}[] {item}"))));
+            into.extend(list.iter().map(|item| format!("{at}[] {item}")));
         }
-        _ => drop(into.insert(format!("{at} {value}"))),
+        _ => into.extend([format!("{at} {value}")]),
     }
 }
 
@@ -489,10 +488,10 @@ fn mounts() {
                 m.recursive_read_only = true;
             });
             f.mount("/host/slave", "/slave", |m| {
-                m.propagation = Propagation::HostToContainer
+                m.propagation = Propagation::HostToContainer;
             });
             f.mount("/host/flags", "/flags", |m| {
-                m.options = MountFlag::ALL.to_vec()
+                m.options = MountFlag::ALL.to_vec();
             });
             f.mount("/images/x", "/image", |m| {
                 m.readonly = true;
@@ -511,10 +510,10 @@ fn mounts() {
         "mounts_bidirectional",
         effect(|f| {
             f.mount("/host/shared", "/shared", |m| {
-                m.propagation = Propagation::Bidirectional
+                m.propagation = Propagation::Bidirectional;
             });
             f.mount("/host/slave", "/slave", |m| {
-                m.propagation = Propagation::HostToContainer
+                m.propagation = Propagation::HostToContainer;
             });
         })
     );
@@ -649,6 +648,14 @@ fn limits_that_the_kernel_does_not_have() {
         serde_json::json!({"limit": 64 << 20}),
         "{resources}"
     );
+}
+
+#[test]
+fn less_swap_than_memory() {
+    let mut fixture = plain();
+    fixture.config.resources.memory_bytes = Some(2);
+    fixture.config.resources.memory_swap_bytes = Some(1);
+    assert!(fixture.refused().contains("cannot be less than memory"));
 }
 
 #[test]

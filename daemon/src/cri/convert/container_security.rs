@@ -4,6 +4,7 @@ use nexcage_cri_api::v1;
 use oci_spec::runtime::Capability;
 
 use super::container::{absolute, no_nul, unknown_number};
+use crate::containers::capability;
 use crate::containers::config::{
     AppArmorProfile, CapabilityChanges, Namespaces, PidMode, RunAs, RunAsUser, SeccompProfile,
     SecurityContext, SelinuxOptions, SupplementalGroupsPolicy,
@@ -95,17 +96,14 @@ fn capabilities(field: &str, names: &[String]) -> Checked<(bool, Vec<Capability>
     let mut all = false;
     let mut list = Vec::new();
     for name in names {
-        let upper = name.to_ascii_uppercase();
-        let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        if short == "ALL" {
+        if name.eq_ignore_ascii_case("ALL") {
             all = true;
             continue;
         }
-        let capability = short.parse().map_err(|_| {
+        list.push(capability(name).ok_or_else(|| {
             let problem = format!("{name:?} is not a capability of Linux");
             InvalidField::invalid(format!("{AT}.capabilities.{field}"), problem)
-        })?;
-        list.push(capability);
+        })?);
     }
     Ok((all, list))
 }

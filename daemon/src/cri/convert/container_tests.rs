@@ -224,7 +224,7 @@ fn what_nexcage_does_not_do_is_unsupported() {
     let cdi = with(|c| {
         c.cdi_devices = vec![v1::CdiDevice {
             name: "v.com/gpu=1".into(),
-        }]
+        }];
     });
     assert_eq!(unsupported(cdi), "config.CDI_devices");
     let not_text = with(|c| {

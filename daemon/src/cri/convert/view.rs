@@ -283,8 +283,7 @@ fn container_view(record: &ContainerRecord) -> v1::ContainerStatus {
 /// CRI numbers signals by its own list; the names are the kernel's.
 fn stop_signal(number: i32) -> v1::Signal {
     crate::containers::signal::Signal::from_number(number)
-        .and_then(|signal| v1::Signal::from_str_name(&format!("SIGNAL_SIG{signal}")))
-        .unwrap_or(v1::Signal::RuntimeDefault)
+        .map_or(v1::Signal::RuntimeDefault, super::container::cri_signal)
 }
 
 fn mount(mount: &Mount, record: &ContainerRecord) -> v1::Mount {
@@ -375,8 +374,8 @@ mod tests {
 
     #[test]
     fn every_signal_has_a_name_in_cri() {
-        assert_eq!(stop_signal(15), v1::Signal::SignalSigterm);
-        assert_eq!(stop_signal(9), v1::Signal::SignalSigkill);
+        assert_eq!(stop_signal(15), v1::Signal::Sigterm);
+        assert_eq!(stop_signal(9), v1::Signal::Sigkill);
         assert_eq!(stop_signal(0), v1::Signal::RuntimeDefault);
     }
 }
