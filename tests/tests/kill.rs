@@ -1,0 +1,153 @@
+//! The daemon is killed at each step that leaves something behind. After the next start, whatever
+//! was half done is finished or gone, and the same requests succeed.
+
+use anyhow::{Context as _, ensure};
+use nexcage_tests::leak::Baseline;
+use nexcage_tests::{Daemon, Machine, image, spec, wait};
+
+#[test]
+fn a_crash_at_any_step_is_cleaned_up() {
+    let failpoints = nexcage_failpoint::ALL;
+    assert!(
+        !failpoints.is_empty(),
+        "no failpoints: nothing would be tested"
+    );
+
+    Machine::test(|machine| {
+        // Once without a crash: databases and directories for all pods are there from here on.
+        let daemon = machine.start_daemon()?;
+        let baseline = Baseline::take(machine);
+        whole_life(machine, &mut || Ok(false))?;
+        daemon.terminate()?;
+
+        let mut bad = Vec::new();
+        for failpoint in failpoints {
+            let outcome = crash_at(machine, failpoint, &baseline);
+            println!(
+                "failpoint {failpoint}: {}",
+                if outcome.is_ok() { "ok" } else { "FAILED" }
+            );
+            if let Err(error) = outcome {
+                bad.push(format!("{failpoint}: {error:#}"));
+            }
+        }
+        ensure!(
+            bad.is_empty(),
+            "{} failpoints:\n{}",
+            bad.len(),
+            bad.join("\n")
+        );
+        Ok(())
+    });
+}
+
+fn crash_at(machine: &Machine, failpoint: &str, baseline: &Baseline) -> anyhow::Result<()> {
+    let mut daemon = machine.start_daemon_failing_at(failpoint)?;
+    let outcome = whole_life(machine, &mut || died(&mut daemon));
+    if !died(&mut daemon)? {
+        // It may die a moment after it has answered.
+        let _ = wait::until_true("the daemon dies", 2, || died(&mut daemon));
+    }
+    if !died(&mut daemon)? {
+        outcome.context("and the daemon did not die")?;
+        anyhow::bail!("no step of a pod's life reaches it");
+    }
+    drop(daemon);
+
+    let daemon = machine.start_daemon().context("the next start")?;
+    whole_life(machine, &mut || Ok(false)).context("the same requests after the restart")?;
+    machine.crictl().remove_everything()?;
+    baseline.check(machine)?;
+    daemon.terminate()
+}
+
+fn died(daemon: &mut Daemon) -> anyhow::Result<bool> {
+    Ok(daemon.ended()?.is_some())
+}
+
+/// Everything that happens to an image, a pod and a container, in order. Ends when `stop` says so;
+/// a step that fails is an error unless `stop` then says so.
+fn whole_life(
+    machine: &Machine,
+    stop: &mut dyn FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let crictl = machine.crictl();
+    let logs = machine.log_directory("mortal")?;
+    let pod_file = machine.file("pod.json", &spec::pod("mortal", logs.as_str()))?;
+    let container_file = machine.file("container.json", &spec::shell("counter", spec::COUNT))?;
+    let (mut pod, mut container) = (String::new(), String::new());
+
+    type Step<'a> = (&'a str, Box<dyn Fn(&str, &str) -> Vec<String>>);
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|&word| word.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let steps: [Step<'_>; 11] = [
+        (
+            "pull",
+            Box::new(move |_, _| words(&["pull", image::BUSYBOX])),
+        ),
+        (
+            "run the pod",
+            Box::new({
+                let file = pod_file.clone();
+                move |_, _| words(&["runp", &file])
+            }),
+        ),
+        (
+            "create",
+            Box::new(move |pod, _| {
+                words(&["create", "--no-pull", pod, &container_file, &pod_file])
+            }),
+        ),
+        (
+            "start",
+            Box::new(move |_, container| words(&["start", container])),
+        ),
+        (
+            "exec",
+            Box::new(move |_, container| words(&["exec", "--sync", container, "true"])),
+        ),
+        (
+            "reopen the log",
+            Box::new(move |_, container| words(&["logs", "--reopen", container])),
+        ),
+        (
+            "stop",
+            Box::new(move |_, container| words(&["stop", "--timeout", "5", container])),
+        ),
+        (
+            "remove",
+            Box::new(move |_, container| words(&["rm", container])),
+        ),
+        (
+            "stop the pod",
+            Box::new(move |pod, _| words(&["stopp", pod])),
+        ),
+        (
+            "remove the pod",
+            Box::new(move |pod, _| words(&["rmp", pod])),
+        ),
+        (
+            "remove the image",
+            Box::new(move |_, _| words(&["rmi", image::BUSYBOX])),
+        ),
+    ];
+    for (name, command) in steps {
+        let arguments = command(&pod, &container);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let outcome = crictl.run(&arguments);
+        if stop()? {
+            return Ok(());
+        }
+        let printed = outcome.with_context(|| name.to_owned())?;
+        match name {
+            "run the pod" => pod = printed,
+            "create" => container = printed,
+            _ => {}
+        }
+    }
+    Ok(())
+}
