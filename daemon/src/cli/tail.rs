@@ -75,7 +75,7 @@ fn select(text: &[u8], wanted: usize) -> (Vec<&[u8]>, bool) {
             None => {}
         }
     }
-    (into_order(chosen), false)
+    (into_order(chosen), found == wanted && open == [false; 2])
 }
 
 fn into_order(mut lines: Vec<&[u8]>) -> Vec<&[u8]> {
