@@ -1,7 +1,7 @@
 //! Talking to registries: the pull half of the OCI distribution spec.
 
 mod auth;
-mod challenge;
+pub(crate) mod challenge;
 mod connect;
 mod failure;
 mod host;

@@ -24,6 +24,8 @@ mod cache;
 mod cni;
 mod error;
 mod execution;
+#[doc(hidden)]
+pub mod fuzz;
 mod network;
 mod plugin;
 mod result;
