@@ -11,6 +11,7 @@
 mod cache;
 mod critools;
 mod deps;
+mod fuzz;
 mod images;
 mod registry;
 mod run;
@@ -31,6 +32,14 @@ struct Cli {
 enum Chore {
     /// Install what building and testing need: Debian packages, Rust components, cargo-deny.
     Deps,
+    /// Run the fuzz targets, or one of them; see fuzz/README.md.
+    Fuzz {
+        /// Which target; all of them if left out.
+        target: Option<String>,
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// Build the images that the system tests pull, as the storage of a local registry.
     Images,
     /// Test everything, or one tier of tests.
@@ -46,6 +55,7 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Deps => deps::install_all(),
+        Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
         Chore::Test { tier, only } => test::run_tiers(tier, &only),
     };
