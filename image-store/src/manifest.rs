@@ -40,7 +40,7 @@ pub enum Manifest {
     /// One image.
     Image(Box<ImageManifest>),
     /// The same image for several platforms.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 /// Why a document does not describe an image that nexcage can pull.
@@ -177,7 +177,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         });
     }
     if is_index {
-        Ok(Manifest::Index(from_json("index", bytes)?))
+        Ok(Manifest::Index(Box::new(from_json("index", bytes)?)))
     } else {
         Ok(Manifest::Image(Box::new(from_json("manifest", bytes)?)))
     }

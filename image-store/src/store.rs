@@ -183,7 +183,7 @@ impl ImageStore {
         progress: Option<ProgressSender>,
     ) -> Result<ImageRecord, PullError> {
         // Boxed: the future holds a session, and callers hold the future.
-        let pulled = Box::pin(pull(&self.shared, reference, credentials, progress));
+        let pulled = Box::pin(pull(&self.shared, reference, &credentials, progress));
         tokio::select! {
             // Cancel-safe: nobody waits for the pull any more when the store closes.
             () = self.shared.closing.cancelled() => Err(PullError::Closing),

@@ -50,7 +50,7 @@ struct Config {
 pub(crate) async fn pull(
     shared: &Shared,
     reference: &Reference,
-    credentials: Credentials,
+    credentials: &Credentials,
     progress: Option<ProgressSender>,
 ) -> Result<ImageRecord, PullError> {
     let reporter = Reporter::new(progress);
@@ -100,7 +100,7 @@ pub(crate) async fn pull(
 async fn open_session(
     shared: &Shared,
     reference: &Reference,
-    credentials: Credentials,
+    credentials: &Credentials,
 ) -> Result<Session, PullError> {
     let node_credentials = match &shared.options.credentials_file {
         None => NodeCredentials::default(),

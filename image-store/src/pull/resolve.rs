@@ -60,7 +60,7 @@ impl Resolver<'_> {
                     platform_known: false,
                 });
             }
-            Manifest::Index(index) => index,
+            Manifest::Index(index) => *index,
         };
         let offer = self.choose(host, index).await?;
         let name = offer.manifest.digest.to_string();
@@ -163,7 +163,7 @@ impl Resolver<'_> {
         let (_, document) = self.session.manifest(host, &name, self.max_bytes).await?;
         self.check_size(&wanted, document.bytes.len() as u64)?;
         match self.parse(&document.bytes)? {
-            Manifest::Index(index) => Ok(index),
+            Manifest::Index(index) => Ok(*index),
             Manifest::Image(_) => {
                 Err(self.invalid(format!("{name} is a manifest where an index should be")))
             }

@@ -147,17 +147,15 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// Whether the TLS handshake failed, which repeating does not cure.
 fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
+    if error.is::<rustls::Error>() {
+        return true;
     }
-    false
+    // An I/O error made from another error does not name it as its source.
+    let inner = match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    };
+    inner.is_some_and(is_untrusted)
 }
 
 /// Errors as the distribution spec ("Error Codes") has them, and as token services write them.

@@ -44,7 +44,7 @@ impl Session {
     pub(crate) fn open(
         settings: &SessionSettings<'_>,
         reference: &Reference,
-        credentials: Credentials,
+        credentials: &Credentials,
     ) -> Result<Self, PullError> {
         let candidates = settings
             .registries
