@@ -56,7 +56,7 @@ fn build(home: &Utf8Path, targets: &[String]) -> anyhow::Result<Utf8PathBuf> {
     let mut build = cargo();
     // With a --target, the flags are for that target alone: build scripts need no instrumentation.
     build
-        .args(["build", "--locked", "--release", "--target", &triple])
+        .args(["build", "--release", "--target", &triple])
         .args(["--manifest-path", home.join("Cargo.toml").as_str()])
         .args(["--target-dir", home.join("target").as_str()])
         .env("RUSTFLAGS", RUSTFLAGS);

@@ -114,6 +114,8 @@ fn system(only: &[String]) -> anyhow::Result<()> {
     run(tests
         // One at a time: they share the host's ports, iptables and LXC.
         .args(["--", "--test-threads=1", "--nocapture"])
+        // What failed and where is in the message; the rest would bury it.
+        .env("RUST_BACKTRACE", "0")
         .env("NEXCAGE_TEST_DAEMON", daemon)
         .env("NEXCAGE_TEST_CRICTL", tools.crictl)
         .env("NEXCAGE_TEST_CRITEST", tools.critest)
