@@ -33,9 +33,12 @@
 //!
 //! Start reading at `pods::run`, the thread through the whole house.
 
+mod admin;
 mod containers;
 mod cri;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod ids;
 mod inflight;
 mod inventory;

@@ -109,6 +109,14 @@ impl<O: std::io::Write, E: std::io::Write> Printer<O, E> {
     }
 }
 
+/// What the fuzz target `log_line` calls: prints a whole log.
+pub(crate) fn fuzz(log: &[u8]) {
+    let mut printer = Printer::new(Vec::new(), Vec::new(), true);
+    for line in log.split(|byte| *byte == b'\n') {
+        let _ = printer.line(line);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

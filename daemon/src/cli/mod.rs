@@ -1,9 +1,9 @@
 //! The command line: the daemon's front door, and a client of its socket.
 //!
-//! [`main`] looks at the first argument before anything else is set up: `hold` and `hook` are
-//! what nexcage has LXC and systemd call back, and a pod waits for them. Then clap reads the
-//! arguments (`args`), `daemon` goes to `crate::serve`, `config` runs by itself, and the others
-//! connect (`client`) and run on one thread.
+//! [`main`] looks at the first argument before anything else is set up: `hold` is what nexcage has
+//! others run in its name, and a pod waits for it. Then clap reads the arguments (`args`), `daemon`
+//! goes to `crate::serve`, `config` runs by itself, and the others connect (`client`) and run on one
+//! thread. `proto` is the service that shows how far a pull is; `crate::admin` serves it.
 //!
 //! Each subcommand is a file. What they share is pure and tested without a daemon: `table`
 //! (aligned columns), `human` (sizes and ages), `syntax` (`-p`, `-v`, `-e`, `--creds`),
@@ -23,7 +23,7 @@ mod follow;
 mod human;
 mod images;
 mod list;
-mod log_line;
+pub(crate) mod log_line;
 mod logs;
 mod output;
 mod pod_spec;

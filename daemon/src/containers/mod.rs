@@ -11,7 +11,7 @@ mod exec;
 mod facts;
 mod record;
 mod remove;
-mod seccomp;
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 mod spec;
 mod start;
