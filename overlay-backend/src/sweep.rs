@@ -82,7 +82,7 @@ pub(crate) fn try_mount(places: &Places) -> Result<(), LayerStoreError> {
         std::fs::create_dir_all(dir).doing("making the directory", dir)?;
     }
     let view = View {
-        lowers: &[places.empty.clone()],
+        lowers: std::slice::from_ref(&places.empty),
         upper: Some((upper, work)),
     };
     mount::mount(&view, &target).map_err(|e| mount_error(e, &target))?;

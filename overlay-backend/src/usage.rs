@@ -52,7 +52,7 @@ impl Cache {
 pub(crate) fn of(path: &Utf8Path) -> Result<Usage> {
     let mut walk = Walk::default();
     match open(CWD, path.as_std_path()) {
-        Ok(dir) => walk.dir(dir, 0)?,
+        Ok(dir) => walk.dir(&dir, 0)?,
         Err(Errno::NOENT) => {}
         Err(e) => return Err(e),
     }
@@ -71,8 +71,8 @@ fn open(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
 }
 
 impl Walk {
-    fn dir(&mut self, dir: OwnedFd, depth: usize) -> Result<()> {
-        self.count(&dir, c"")?;
+    fn dir(&mut self, dir: &OwnedFd, depth: usize) -> Result<()> {
+        self.count(dir, c"")?;
         let mut subdirs = Vec::new();
         let mut buffer = Vec::with_capacity(16 << 10);
         let mut entries = RawDir::new(dir.as_fd(), buffer.spare_capacity_mut());
@@ -87,7 +87,7 @@ impl Walk {
             }
             match entry.file_type() {
                 FileType::Directory => subdirs.push(name.to_owned()),
-                _ => self.count(&dir, name)?,
+                _ => self.count(dir, name)?,
             }
         }
         drop(buffer);
@@ -95,8 +95,8 @@ impl Walk {
             return Ok(());
         }
         for name in subdirs {
-            match open(&dir, &name) {
-                Ok(inner) => self.dir(inner, depth + 1)?,
+            match open(dir, &name) {
+                Ok(inner) => self.dir(&inner, depth + 1)?,
                 // Gone, or something else by now.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(e) => return Err(e),

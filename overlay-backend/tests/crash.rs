@@ -1,4 +1,5 @@
 //! The store killed at every step, and the machine's power cut.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

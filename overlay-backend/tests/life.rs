@@ -1,4 +1,5 @@
 //! Layers and root filesystems from pull to removal, on real mounts.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

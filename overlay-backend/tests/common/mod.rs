@@ -3,7 +3,8 @@
     dead_code,
     unreachable_pub,
     missing_debug_implementations,
-    reason = "each test file uses some of it"
+    clippy::unwrap_used,
+    reason = "shared by test files, each of which uses some of it"
 )]
 
 use camino::{Utf8Path, Utf8PathBuf};

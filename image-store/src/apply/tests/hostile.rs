@@ -143,7 +143,7 @@ fn limits_hold() {
     let many = (0..11).fold(Tar::new(), |tar, n| tar.file(&n.to_string(), ""));
     let mut bomb = Tar::new();
     bomb.header(b'S', b"bomb", b"", 0, |h| {
-        h.as_gnu_mut().unwrap().set_real_size(1 << 50)
+        h.as_gnu_mut().unwrap().set_real_size(1 << 50);
     });
     let deep_by_links = (0..20).fold(Tar::new(), |tar, n| {
         tar.symlink(&format!("l{n}"), &format!("l{}/d/d/d", n + 1))
@@ -199,7 +199,7 @@ fn malformed_streams_are_refused() {
     checksum.0[0] ^= 1;
     let mut size = Tar::new();
     size.header(b'0', b"a", b"", 0, |h| {
-        h.as_old_mut().size = *b"not a number"
+        h.as_old_mut().size = *b"not a number";
     });
     let mut negative = Tar::new();
     negative.header(b'0', b"a", b"", 0, |h| h.as_old_mut().size = [0xff; 12]);
@@ -207,7 +207,7 @@ fn malformed_streams_are_refused() {
     huge.header(b'0', b"a", b"", 1 << 62, |_| {});
     let mut endless = Tar::new();
     endless.header(b'S', b"a", b"", 0, |h| {
-        h.as_gnu_mut().unwrap().set_is_extended(true)
+        h.as_gnu_mut().unwrap().set_is_extended(true);
     });
     let mut block = tar::GnuExtSparseHeader::new();
     block.set_is_extended(true);
