@@ -86,14 +86,6 @@ impl OpError {
         }
     }
 
-    /// No such container.
-    pub(crate) fn no_container(name: &str) -> Self {
-        Self::NotFound {
-            kind: Kind::Container,
-            name: name.to_owned(),
-        }
-    }
-
     /// Whether a caller that wants something gone can be content.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

@@ -13,3 +13,4 @@ mod status;
 pub(crate) use image::Images;
 pub(crate) use invalid::InvalidField;
 pub(crate) use runtime::Pods;
+pub(crate) use status::refuse;

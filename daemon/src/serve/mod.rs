@@ -4,27 +4,20 @@
 //! before it touches anything), reconciliation, gRPC, readiness. Order at the end: no new
 //! requests, the running ones finish, pods go on.
 
+mod grpc;
 mod logging;
 mod signals;
 mod socket;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use camino::Utf8PathBuf;
 use nexcage_config::Config;
-use nexcage_cri_api::v1::image_service_server::ImageServiceServer;
-use nexcage_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use nexcage_systemd::Notifier;
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 
-use crate::runtime::{Runtime, assemble};
-use crate::{cri, reconcile};
-
-/// Largest message either way, in bytes: what kubelet's client accepts.
-const MESSAGE_LIMIT: usize = 16 << 20;
+use crate::reconcile;
+use crate::runtime::assemble;
 
 /// Time that requests under way have to finish when the daemon ends. What is cut off is put right at the next
 /// start, as after a crash.
@@ -88,12 +81,10 @@ async fn serve(
     runtime.spawn_collector();
     runtime.spawn_sweeper();
 
-    let stopping = runtime.stopping.clone();
     let control = signals::spawn(&runtime, config_path, logging, notifier)?;
     tracing::info!(socket = %path, version = env!("CARGO_PKG_VERSION"), "serving CRI v1");
     notifier.ready();
-    let served = grpc(&runtime, listener).await;
-    stopping.cancel();
+    grpc::serve(&runtime, listener, DRAIN).await;
     notifier.stopping();
     runtime.tasks.close();
     if tokio::time::timeout(DRAIN, runtime.tasks.wait())
@@ -106,29 +97,5 @@ async fn serve(
     // A listener that was passed in belongs to systemd; one of our own leaves no file behind.
     socket::unlink(&path);
     tracing::info!("ended; pods go on running");
-    served
-}
-
-async fn grpc(runtime: &Arc<Runtime>, listener: UnixListener) -> anyhow::Result<()> {
-    let pods = RuntimeServiceServer::new(cri::Pods::new(Arc::clone(runtime)))
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
-    let images = ImageServiceServer::new(cri::Images::new(Arc::clone(runtime)))
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
-    let drained = runtime.stopping.clone();
-    let server = tonic::transport::Server::builder()
-        .add_service(pods)
-        .add_service(images)
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            runtime.stopping.clone().cancelled_owned(),
-        );
-    tokio::pin!(server);
-    tokio::select! {
-        // Not cancelled before it is done, unless the drain below has taken too long.
-        served = &mut server => served.context("the gRPC server failed"),
-        // Cancel-safe: a token, then a timer. A stream that never ends must not keep the daemon.
-        () = async { drained.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
-    }
+    Ok(())
 }
