@@ -31,6 +31,13 @@ const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to go on reading what lxc-start says after it ended: its daemon has no use for our pipe.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// `PATH` of lxc-start: where it finds apparmor_parser and does not find newuidmap.
+///
+/// With newuidmap LXC maps only ids that `/etc/subuid` gives to root, even when it is root itself. Which ids a pod has is decided
+/// by nexcage's configuration and by kubelet, whose ranges belong to the user `kubelet` there; so LXC is to write the
+/// maps itself, as crun does and as LXC does where the package uidmap is not installed.
+const PATH: &str = "/usr/sbin:/sbin";
+
 /// Where LXC keeps a lock file for every container, even after its end.
 const LOCKS: &str = "/run/lxc/lock";
 
@@ -147,6 +154,7 @@ impl LxcBackend {
             .args(["--rcfile", directory.config().as_str()])
             .args(["--logfile", directory.log().as_str()])
             .args(["--logpriority", "WARN"])
+            .env("PATH", PATH)
             .linger(LINGER)
             .start_held(&self.options.holder)
             .map_err(SandboxError::step(id, "start the LXC container"))?;

@@ -106,6 +106,9 @@ pub struct SandboxSpec {
 }
 
 /// A shell that runs.
+///
+/// Its init has namespaces of its own even where the spec says [`NamespaceMode::Node`] and the backend cannot do
+/// without them (LXC: IPC and PID): an app container joins only those that the pod has as [`NamespaceMode::Pod`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningSandbox {
     /// Its first process, as the host numbers it. Holds the pod's namespaces: they are joined by
@@ -144,6 +147,9 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     ///
     /// Sets the spec's sysctls, hostname and limits; does not do networking: a pod with its own
     /// network namespace gets an empty one with only `lo`, down.
+    ///
+    /// Run it in a task that nobody cancels: a dropped future cleans up nothing, and [`remove`](Self::remove) must follow
+    /// then, as after a crash.
     async fn start(&self, spec: &SandboxSpec) -> Result<RunningSandbox, SandboxError>;
 
     /// What is there now.
@@ -156,8 +162,9 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Removes everything the backend ever made for it, stopping it first. `Ok` when there is nothing.
     async fn remove(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
 
-    /// Ids of all sandboxes of this nexcage (by its name prefix) of which anything is left on the machine, for the
-    /// reconciler. Those of other owners are never named.
+    /// Ids of all sandboxes of this nexcage (by its name prefix) of which anything is left on the machine, running ones
+    /// too, for the reconciler. Those of other owners are never named; those of other backends may be, since cgroups
+    /// do not tell what made them: an id that the database knows is no leftover, whatever its backend.
     async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError>;
 
     /// Removes all of a sandbox of which only the id is known. Same promises as `remove`.

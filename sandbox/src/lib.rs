@@ -1,4 +1,28 @@
-//! Shells of pods.
+//! What the shell of a pod is.
+//!
+//! A pod's *shell*, or sandbox, holds the namespaces that its app containers join, and the cgroup that they are counted in. [`SandboxBackend`]
+//! is the seam: it makes, finds and ends shells. The simplest one is here, [`HostBackend`]: an init under crun and nothing else. LXC
+//! containers, and those of Proxmox, are in crates of their own and use the same parts:
+//!
+//! * [`CgroupTree`] makes the pod's scope or directory below kubelet's cgroup, and is the only place that kills and waits. It
+//!   knows three kinds of hosts ([`CgroupHost`]). Every pod looks the same ([`PodCgroups`]): `monitor` for conmons and the
+//!   like, `ct` for all that counts as the pod, `ct/sandbox` for the init.
+//! * [`ensure_rootfs`] makes the one read-only tree that is the root of every sandbox.
+//! * [`apply_sysctls`] sets kernel parameters inside, [`pin_netns`] keeps a network namespace for CNI.
+//! * [`validate_spec`] refuses what no backend can honour.
+//!
+//! There are no tasks and no channels. Everything that touches files or waits for processes runs on tokio's blocking threads, except that
+//! namespaces are entered by threads that end afterwards.
+//!
+//! Invariants:
+//!
+//! * Names follow from the sandbox id (`<prefix><id>`), so that everything can be found and ended after a crash between any two steps,
+//!   from the spec or from the id alone. What does not have such a name is never touched.
+//! * The init is known by its number and its start time ([`SandboxInit`]), and a signal goes through a pidfd: never to a
+//!   process that only has the same number.
+//! * Ending is idempotent, and returns only when processes and cgroups are gone.
+//!
+//! Start reading at [`SandboxBackend`], then [`CgroupTree::create`].
 
 mod backend;
 mod cgroup;

@@ -172,7 +172,7 @@ fn enter_and_write(pid: u32, sysctls: &BTreeMap<String, String>) -> Result<(), S
     let mut unprivileged = Vec::new();
     for (name, value) in sysctls {
         match write(name, value) {
-            // Since Linux 6.9 an IPC namespace's parameters belong to the root of its user namespace, and to nobody
+            // On recent kernels an IPC namespace's parameters belong to the root of its user namespace, and to nobody
             // else, however privileged.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 unprivileged.push((name, value));
