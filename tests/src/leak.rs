@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{Machine, process, wait};
 
-/// What was there at a time when nothing had to be there: usually before the first pod.
+/// What was there at a time when nothing had to be there: usually after [`Machine::warm_up`].
 #[derive(Clone, Debug)]
 pub struct Baseline {
     paths: BTreeSet<Utf8PathBuf>,
@@ -101,6 +101,28 @@ impl Baseline {
         );
         Ok(left)
     }
+}
+
+/// Waits until no file or directory of the daemon is named after an id or a digest.
+pub(crate) fn no_ids_are_left(machine: &Machine) -> anyhow::Result<()> {
+    let dirs = [
+        machine.root().join("state"),
+        machine.lxc_dir(),
+        machine.run_dir().to_path_buf(),
+    ];
+    let mut left = Vec::new();
+    let gone = wait::until_true("no ids are left", 20, || {
+        left = paths_below(&dirs)
+            .into_iter()
+            .filter(|path| has_id(path.as_str()))
+            .collect();
+        Ok(left.is_empty())
+    });
+    if gone.is_err() {
+        let left: Vec<_> = left.iter().map(|path| path.as_str()).collect();
+        bail!("left behind by the first pod:\n  {}", left.join("\n  "));
+    }
+    Ok(())
 }
 
 /// Whether a new path is something left behind.

@@ -5,6 +5,12 @@
 
 use serde_json::{Value, json};
 
+/// Namespaces as kubelet asks for them: a network and an IPC namespace for the pod, processes for each
+/// container. (Without the message, CRI's default is one PID namespace for the whole pod.)
+fn security() -> Value {
+    json!({ "namespace_options": { "network": 0, "pid": 1, "ipc": 0 } })
+}
+
 /// A pod with a network of its own. Its name is also its hostname; logs go below `log_directory`.
 #[must_use]
 pub fn pod(name: &str, log_directory: &str) -> Value {
@@ -15,7 +21,7 @@ pub fn pod(name: &str, log_directory: &str) -> Value {
         "labels": { "app": name },
         "annotations": { "nxt/note": "kept as it is" },
         "dns_config": { "servers": ["10.96.0.10"], "searches": ["nxt.local"], "options": ["ndots:5"] },
-        "linux": {},
+        "linux": { "security_context": security() },
     })
 }
 
@@ -29,7 +35,7 @@ pub fn shell(name: &str, command: &str) -> Value {
         "envs": [{ "key": "NXT", "value": "from the environment" }],
         "labels": { "app": name },
         "log_path": format!("{name}.log"),
-        "linux": {},
+        "linux": { "security_context": security() },
     })
 }
 

@@ -73,17 +73,7 @@ pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
     if Path::new("/sys/class/net").join(name).exists() {
         process::run("ip", &["link", "delete", name], 10)?.success()?;
     }
-    for (table, rule) in leak::firewall_rules(name)? {
-        let mut arguments = vec!["--wait", "-t", &table, "-D"];
-        arguments.extend(rule.iter().map(String::as_str));
-        process::run("iptables", &arguments, 30)?.success()?;
-        // The chain of one container has no other user.
-        if let Some(chain) = jump_to_own_chain(&rule) {
-            for action in ["-F", "-X"] {
-                process::run("iptables", &["--wait", "-t", &table, action, chain], 30)?;
-            }
-        }
-    }
+    remove_firewall_rules(name)?;
     // The deepest first.
     for cgroup in leak::cgroups(name, &ids).iter().rev() {
         fs::remove_dir(cgroup).with_context(|| format!("cannot remove {cgroup}"))?;
@@ -94,13 +84,40 @@ pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The chain that a rule jumps to, if CNI made it for a single container.
-fn jump_to_own_chain(rule: &[String]) -> Option<&str> {
+/// Removes the rules in chains that all containers share, and then the chains of single containers.
+fn remove_firewall_rules(name: &str) -> anyhow::Result<()> {
+    let mut chains = BTreeSet::new();
+    for (table, rule) in leak::firewall_rules(name)? {
+        let (chain, target) = (rule.first(), jump_target(&rule));
+        let own = [chain.map(String::as_str), target]
+            .into_iter()
+            .flatten()
+            .filter(|c| is_own(c));
+        chains.extend(own.map(|chain| (table.clone(), chain.to_owned())));
+        if chain.is_none_or(|chain| is_own(chain)) {
+            continue;
+        }
+        let mut arguments = vec!["--wait", "-t", &table, "-D"];
+        arguments.extend(rule.iter().map(String::as_str));
+        process::run("iptables", &arguments, 30)?.success()?;
+    }
+    for (table, chain) in &chains {
+        for action in ["-F", "-X"] {
+            process::run("iptables", &["--wait", "-t", table, action, chain], 30)?.success()?;
+        }
+    }
+    Ok(())
+}
+
+fn jump_target(rule: &[String]) -> Option<&str> {
     let jump = rule.iter().position(|word| word == "-j")?;
-    let target = rule.get(jump + 1)?;
+    rule.get(jump + 1).map(String::as_str)
+}
+
+/// Whether CNI made this chain for a single container.
+fn is_own(chain: &str) -> bool {
     let shared = ["CNI-HOSTPORT", "CNI-FORWARD", "CNI-ADMIN", "CNI-ISOLATION"];
-    let own = target.starts_with("CNI-") && !shared.iter().any(|name| target.starts_with(name));
-    own.then_some(target)
+    chain.starts_with("CNI-") && !shared.iter().any(|name| chain.starts_with(name))
 }
 
 #[cfg(test)]
@@ -124,12 +141,11 @@ mod tests {
 
     #[test]
     fn shared_chains_are_kept() {
-        let rule = |target: &str| ["POSTROUTING", "-j", target].map(str::to_owned);
-        assert_eq!(
-            jump_to_own_chain(&rule("CNI-0123456789abcdef")),
-            Some("CNI-0123456789abcdef")
-        );
-        assert_eq!(jump_to_own_chain(&rule("CNI-HOSTPORT-MASQ")), None);
-        assert_eq!(jump_to_own_chain(&rule("ACCEPT")), None);
+        assert!(is_own("CNI-0123456789abcdef") && is_own("CNI-DN-0123456789abc"));
+        for shared in ["CNI-HOSTPORT-MASQ", "CNI-FORWARD", "ACCEPT", "POSTROUTING"] {
+            assert!(!is_own(shared), "{shared}");
+        }
+        let rule = ["POSTROUTING", "-j", "CNI-00"].map(str::to_owned);
+        assert_eq!(jump_target(&rule), Some("CNI-00"));
     }
 }

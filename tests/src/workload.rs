@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use crate::{Machine, image, spec};
+use crate::{Machine, image, leak, spec};
 
 /// A pod that was asked for.
 #[derive(Clone, Debug)]
@@ -18,6 +18,20 @@ pub struct Pod {
 }
 
 impl Machine {
+    /// Lets one image, pod and container live and go, so that everything is there that a daemon makes
+    /// once and keeps. What comes after that is a leak.
+    ///
+    /// # Errors
+    ///
+    /// If that does not work, or leaves something that is named after an id.
+    pub fn warm_up(&self) -> anyhow::Result<()> {
+        self.pull_busybox()?;
+        let pod = self.run_pod("first")?;
+        self.start(&pod, &spec::shell("first", "exit 0"))?;
+        self.crictl().remove_everything()?;
+        leak::no_ids_are_left(self)
+    }
+
     /// Runs a pod with a network of its own.
     ///
     /// # Errors

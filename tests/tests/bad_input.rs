@@ -74,6 +74,7 @@ impl Findings {
 fn with_client(test: impl AsyncFnOnce(&Machine, Client) -> anyhow::Result<()>) {
     Machine::test(|machine| {
         let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         let baseline = Baseline::take(machine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -64,6 +64,7 @@ fn every_spec_ends_as_expected() {
     Machine::test(|machine| {
         let known = KnownFailures::parse(include_str!("../known-failures.txt"))?;
         let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         let baseline = Baseline::take(machine);
         let specs = run(machine)?;
 

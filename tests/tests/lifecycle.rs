@@ -18,6 +18,7 @@ fn a_pod_lives_and_leaves_nothing() {
     Machine::test(|machine| {
         let daemon = machine.start_daemon()?;
         let crictl = machine.crictl();
+        machine.warm_up()?;
         let baseline = Baseline::take(machine);
         machine.pull_busybox()?;
 
@@ -252,6 +253,7 @@ fn times_are_in_order(status: &Value) -> anyhow::Result<()> {
 fn containers_of_a_pod_share_its_network() {
     Machine::test(|machine| {
         let _daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         machine.pull_busybox()?;
         machine.crictl().run(&["pull", image::NGINX])?;
         let baseline = Baseline::take(machine);
@@ -309,7 +311,7 @@ fn exit_codes_and_reasons_are_told() {
             ("killed", "kill -9 $$; sleep 1", 137, "Error"),
         ] {
             // In a shell below the first process, which no signal of its own namespace can kill.
-            let command = format!("sh -c '{command}'");
+            let command = format!("sh -c '{command}'; exit $?");
             let id = machine.start(&pod, &spec::shell(name, &command))?;
             let status = wait::until(&format!("{name} has exited"), 10, || {
                 let status = machine.container_status(&id)?;
@@ -319,8 +321,11 @@ fn exit_codes_and_reasons_are_told() {
             ensure!(status["reason"] == reason, "{name}: {status}");
         }
         // Ignores SIGTERM, so it is killed when the time is over.
-        let stubborn = "trap '' TERM; while true; do sleep 1; done";
+        let stubborn = "trap '' TERM; echo count 0; while true; do sleep 1; done";
         let id = machine.start(&pod, &spec::shell("stubborn", stubborn))?;
+        wait::until("it ignores SIGTERM", 10, || {
+            machine.last_count(&pod, "stubborn")
+        })?;
         machine.crictl().run(&["stop", "--timeout", "2", &id])?;
         let status = machine.container_status(&id)?;
         ensure!(status["exitCode"] == 137, "stubborn: {status}");
@@ -454,6 +459,7 @@ fn an_image_has_one_id_under_all_its_names() {
     Machine::test(|machine| {
         let _daemon = machine.start_daemon()?;
         let crictl = machine.crictl();
+        machine.warm_up()?;
         let baseline = Baseline::take(machine);
         crictl.run(&["pull", image::BUSYBOX])?;
         crictl.run(&["pull", image::BUSYBOX_ELSEWHERE])?;
@@ -508,6 +514,7 @@ fn an_image_has_one_id_under_all_its_names() {
 fn an_image_in_use_can_be_removed_and_does_no_harm() {
     Machine::test(|machine| {
         let _daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         let baseline = Baseline::take(machine);
         machine.pull_busybox()?;
         let pod = machine.run_pod("user")?;

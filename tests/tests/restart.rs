@@ -10,6 +10,7 @@ use nexcage_tests::{Machine, Pod, process, spec, tools, wait};
 fn containers_outlive_a_killed_daemon() {
     Machine::test(|machine| {
         let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         machine.pull_busybox()?;
         let baseline = Baseline::take(machine);
         let pod = machine.run_pod("survivor")?;
@@ -94,6 +95,7 @@ fn containers_outlive_a_daemon_that_is_asked_to_end() {
 fn a_pod_whose_processes_died_without_a_daemon_is_not_ready() {
     Machine::test(|machine| {
         let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         machine.pull_busybox()?;
         let baseline = Baseline::take(machine);
         let pod = machine.run_pod("dead")?;
@@ -125,6 +127,7 @@ fn a_pod_whose_processes_died_without_a_daemon_is_not_ready() {
 fn a_retried_request_gets_the_first_ones_result() {
     Machine::test(|machine| {
         let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         machine.pull_busybox()?;
         let baseline = Baseline::take(machine);
         let pod = machine.run_pod("again")?;
@@ -166,6 +169,7 @@ fn a_retried_request_gets_the_first_ones_result() {
 fn stops_after(destroy: impl FnOnce(&Machine, &Pod) -> anyhow::Result<()>) {
     Machine::test(|machine| {
         let _daemon = machine.start_daemon()?;
+        machine.warm_up()?;
         machine.pull_busybox()?;
         let baseline = Baseline::take(machine);
         let pod = machine.run_pod("broken")?;
