@@ -1,6 +1,7 @@
 //! Plain LXC.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use camino::Utf8PathBuf;
 use nexcage_command::{Command, CommandError, Program};
 use nexcage_sandbox::{
     CgroupTree, IdMapping, PodCgroups, RunningSandbox, SandboxBackend, SandboxError, SandboxId,
-    SandboxSpec, SandboxState, apply_sysctls, validate_spec,
+    SandboxSpec, SandboxState, SharedNamespaces, apply_sysctls, validate_spec,
 };
 
 use crate::check;
-use crate::config::{GENERATED_PROFILE, Shell, config};
+use crate::config::{GENERATED_PROFILE, Shared, Shell, config};
 use crate::directory::Directory;
 use crate::log;
 
@@ -80,10 +81,20 @@ impl LxcBackend {
         let id = &spec.id;
         let cgroups = self.locate(spec)?;
         let directory = self.directory(id);
-        self.write_config(spec, &cgroups, &directory).await?;
+        // Open until the container is in them.
+        let shared = match spec.user_namespace {
+            None => Some(SharedNamespaces::make(&spec.hostname).await),
+            Some(_) => None,
+        };
+        let shared = shared
+            .transpose()
+            .map_err(SandboxError::step(id, "make the namespaces"))?;
+        self.write_config(spec, &cgroups, &directory, shared.as_ref())
+            .await?;
         nexcage_failpoint::hit("lxc.config-written");
 
         self.launch(spec, &directory).await?;
+        drop(shared);
         nexcage_failpoint::hit("lxc.started");
 
         self.cgroups
@@ -106,7 +117,10 @@ impl LxcBackend {
         spec: &SandboxSpec,
         cgroups: &PodCgroups,
         directory: &Directory,
+        shared: Option<&SharedNamespaces>,
     ) -> Result<(), SandboxError> {
+        let path = |fd: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+        let shared = shared.map(|shared| (path(&shared.ipc), path(&shared.uts)));
         let profile = match (check::has_apparmor(), self.options.apparmor) {
             (false, _) => None,
             (true, true) => Some(
@@ -129,6 +143,7 @@ impl LxcBackend {
                     host_id: self.options.id_base,
                     length: self.options.id_count,
                 },
+                shared: shared.as_ref().map(|(ipc, uts)| Shared { ipc, uts }),
                 apparmor_profile: profile,
             },
         );

@@ -16,8 +16,20 @@ pub(crate) struct Shell<'a> {
     pub(crate) relative_pod: &'a Utf8Path,
     /// User and group ids where the spec names none.
     pub(crate) ids: IdMapping,
+    /// Namespaces made before the container, in the host's user namespace; `None` for a pod that has a user
+    /// namespace of its own, whose container makes them.
+    pub(crate) shared: Option<Shared<'a>>,
     /// AppArmor profile; `None` where the kernel has no AppArmor.
     pub(crate) apparmor_profile: Option<&'a str>,
+}
+
+/// Paths of namespaces that the container joins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared<'a> {
+    /// IPC.
+    pub(crate) ipc: &'a str,
+    /// UTS, with its host name set.
+    pub(crate) uts: &'a str,
 }
 
 /// The text of lxc.container.conf(5). Pure.
@@ -27,7 +39,13 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
         "Pod {}/{}, made by nexcage and removed with the pod.",
         spec.namespace, spec.name
     ));
-    config.set("lxc.uts.name", &spec.hostname);
+    match shell.shared {
+        Some(shared) => {
+            config.set("lxc.namespace.share.uts", shared.uts);
+            config.set("lxc.namespace.share.ipc", shared.ipc);
+        }
+        None => config.set("lxc.uts.name", &spec.hostname),
+    }
     config.set("lxc.arch", std::env::consts::ARCH);
     // Everything in it is owned by the host's root, which is nobody inside: it can be read and executed, no more. So it
     // needs no idmapped mount, which not every file system can have.
@@ -37,7 +55,7 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
     // catatonit ends on it; LXC's default is SIGPWR.
     config.set("lxc.signal.halt", "SIGTERM");
     users(&mut config, spec, shell.ids);
-    network(&mut config, spec.network);
+    network(&mut config, spec);
     if let Some(profile) = shell.apparmor_profile {
         config.set("lxc.apparmor.profile", profile);
         if profile == GENERATED_PROFILE {
@@ -64,19 +82,24 @@ fn users(config: &mut Config, spec: &SandboxSpec, ids: IdMapping) {
     }
 }
 
-fn network(config: &mut Config, network: NamespaceMode) {
-    match network {
-        // LXC makes the namespace inside the container's user namespace, so that sysfs can be mounted.
-        NamespaceMode::Pod => {
-            config.set("lxc.net.0.type", "empty");
-            config.set("lxc.mount.auto", "proc:mixed sys:mixed");
-        }
-        // The host's: its sysfs cannot be mounted from a child user namespace, and catatonit does not miss it.
-        NamespaceMode::Node => {
+fn network(config: &mut Config, spec: &SandboxSpec) {
+    // sysfs can be mounted only over a network namespace of the container's own user namespace. catatonit does
+    // not miss it.
+    let mounts = match (spec.network, &spec.netns) {
+        (NamespaceMode::Node, _) => {
             config.set("lxc.net.0.type", "none");
-            config.set("lxc.mount.auto", "proc:mixed");
+            "proc:mixed"
         }
-    }
+        (NamespaceMode::Pod, Some(path)) => {
+            config.set("lxc.namespace.share.net", path.as_str());
+            "proc:mixed"
+        }
+        (NamespaceMode::Pod, None) => {
+            config.set("lxc.net.0.type", "empty");
+            "proc:mixed sys:mixed"
+        }
+    };
+    config.set("lxc.mount.auto", mounts);
 }
 
 fn cgroups(config: &mut Config, shell: &Shell<'_>) {
@@ -142,6 +165,10 @@ mod tests {
                 host_id: 100_000,
                 length: 65_536,
             },
+            shared: spec.user_namespace.is_none().then_some(Shared {
+                ipc: "/proc/123/fd/7",
+                uts: "/proc/123/fd/8",
+            }),
             apparmor_profile,
         };
         config(spec, &shell).replace(std::env::consts::ARCH, "<arch>")
@@ -164,6 +191,7 @@ mod tests {
     fn host_network() {
         let spec = SandboxSpec {
             network: NamespaceMode::Node,
+            netns: None,
             ..spec()
         };
         insta::assert_snapshot!(built(&spec, None));
@@ -179,6 +207,7 @@ mod tests {
             }]
         };
         let spec = SandboxSpec {
+            netns: None,
             user_namespace: Some(UserNamespace {
                 uids: range(200_000),
                 gids: range(300_000),

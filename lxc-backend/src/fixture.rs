@@ -14,6 +14,7 @@ pub(crate) fn spec() -> SandboxSpec {
         hostname: "web-0".into(),
         cgroup_parent: String::new(),
         network: NamespaceMode::Pod,
+        netns: Some("/run/netns/nexcage-web".into()),
         ipc: NamespaceMode::Pod,
         pid: NamespaceMode::Pod,
         user_namespace: None,

@@ -86,6 +86,9 @@ pub struct SandboxSpec {
     pub cgroup_parent: String,
     /// Network namespace.
     pub network: NamespaceMode,
+    /// The pod's own network namespace, pinned here by the caller before `start`. `None` with the host's
+    /// network, and where the backend makes one inside the pod's user namespace.
+    pub netns: Option<Utf8PathBuf>,
     /// IPC namespace.
     pub ipc: NamespaceMode,
     /// PID namespace: `Pod` means app containers may share the sandbox's.
@@ -145,8 +148,8 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
 
     /// Starts the shell. When it fails, nothing is left behind.
     ///
-    /// Sets the spec's sysctls, hostname and limits; does not do networking: a pod with its own
-    /// network namespace gets an empty one with only `lo`, down.
+    /// Sets the spec's sysctls, hostname and limits; does not do networking. Where the spec names no network namespace, a pod
+    /// with its own gets an empty one with only `lo`, down.
     ///
     /// Run it in a task that nobody cancels: a dropped future cleans up nothing, and [`remove`](Self::remove) must follow
     /// then, as after a crash.

@@ -50,11 +50,7 @@ pub(crate) fn oci_spec(spec: &SandboxSpec, rootfs: &Utf8Path) -> Value {
 /// a hostNetwork pod that want the node's simply do not join it.
 fn namespaces(spec: &SandboxSpec) -> Value {
     let mut kinds = vec!["mount", "uts"];
-    for (kind, mode) in [
-        ("network", spec.network),
-        ("ipc", spec.ipc),
-        ("pid", spec.pid),
-    ] {
+    for (kind, mode) in [("ipc", spec.ipc), ("pid", spec.pid)] {
         if mode == NamespaceMode::Pod {
             kinds.push(kind);
         }
@@ -62,7 +58,13 @@ fn namespaces(spec: &SandboxSpec) -> Value {
     if spec.user_namespace.is_some() {
         kinds.push("user");
     }
-    kinds.iter().map(|kind| json!({ "type": kind })).collect()
+    let new = kinds.iter().map(|kind| json!({ "type": kind }));
+    let network = match (spec.network, &spec.netns) {
+        (NamespaceMode::Node, _) => None,
+        (NamespaceMode::Pod, Some(path)) => Some(json!({ "type": "network", "path": path })),
+        (NamespaceMode::Pod, None) => Some(json!({ "type": "network" })),
+    };
+    new.chain(network).collect()
 }
 
 fn mappings(mappings: &[IdMapping]) -> Value {
@@ -94,6 +96,7 @@ mod tests {
     fn a_pod_in_the_hosts_namespaces() {
         let spec = SandboxSpec {
             network: NamespaceMode::Node,
+            netns: None,
             ipc: NamespaceMode::Node,
             pid: NamespaceMode::Node,
             ..spec()
@@ -109,6 +112,7 @@ mod tests {
             length: 65_536,
         };
         let spec = SandboxSpec {
+            netns: None,
             user_namespace: Some(UserNamespace {
                 uids: vec![range],
                 gids: vec![range],

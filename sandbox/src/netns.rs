@@ -70,8 +70,12 @@ async fn blocking(
 
 fn pin(pid: u32, path: &Utf8Path) -> io::Result<()> {
     // Opened first: the descriptor goes on meaning this namespace when the process ends.
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    if is_pinned(&namespace, path)? {
+    pin_file(&File::open(format!("/proc/{pid}/ns/net"))?, path)
+}
+
+/// Binds an open namespace to `path`.
+pub(crate) fn pin_file(namespace: &File, path: &Utf8Path) -> io::Result<()> {
+    if is_pinned(namespace, path)? {
         return Ok(());
     }
     unpin(path)?;

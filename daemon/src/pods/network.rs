@@ -1,7 +1,7 @@
 //! A pod's network: pinned namespace, then CNI.
 
 use nexcage_cni::Attachment;
-use nexcage_sandbox::{NamespaceMode, SandboxInit, pin_netns, unpin_netns};
+use nexcage_sandbox::{NamespaceMode, make_netns, unpin_netns};
 
 use super::record::PodRecord;
 use crate::error::OpError;
@@ -17,32 +17,29 @@ pub(crate) struct Network {
     pub(crate) cni_result: Option<serde_json::Value>,
 }
 
-/// Pins the sandbox's network namespace and attaches it. When it fails, [`tear_down`] removes what was
-/// begun.
-pub(crate) async fn set_up(
-    runtime: &Runtime,
-    pod: &PodRecord,
-    init: SandboxInit,
-) -> Result<Network, OpError> {
-    let Some(netns) = &pod.netns else {
-        return Ok(Network::default());
-    };
-    pin_netns(init.pid, netns)
+/// Makes and pins the pod's network namespace. When it fails, or anything after it, [`tear_down`] removes
+/// what was begun.
+pub(crate) async fn make(pod: &PodRecord) -> Result<(), OpError> {
+    let Some(netns) = &pod.netns else { return Ok(()) };
+    make_netns(netns)
         .await
-        .map_err(OpError::step(format!(
-            "cannot pin the network namespace at {netns}"
-        )))?;
-    nexcage_failpoint::hit("pod.netns-pinned");
+        .map_err(OpError::step("cannot make the pod's network namespace"))?;
+    nexcage_failpoint::hit("pod.netns-made");
+    Ok(())
+}
+
+/// Attaches the pod's network namespace by CNI.
+pub(crate) async fn attach(runtime: &Runtime, pod: &PodRecord) -> Result<Network, OpError> {
+    if pod.netns.is_none() {
+        return Ok(Network::default());
+    }
     let attached = runtime
         .cni
         .add(&attachment(pod))
         .await
         .map_err(OpError::step("cannot attach the pod to its network"))?;
     nexcage_failpoint::hit("pod.network-attached");
-    Ok(Network {
-        ips: attached.ips,
-        cni_result: Some(attached.result),
-    })
+    Ok(Network { ips: attached.ips, cni_result: Some(attached.result) })
 }
 
 /// Detaches and unpins. Succeeds when the namespace, the CNI configuration or both are gone. A plugin
@@ -54,7 +51,10 @@ pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), 
     };
     let attachment = attachment(pod);
     let mut detached = runtime.cni.del(&attachment).await;
-    if detached.as_ref().is_err_and(nexcage_cni::CniError::is_retryable) {
+    if detached
+        .as_ref()
+        .is_err_and(nexcage_cni::CniError::is_retryable)
+    {
         detached = runtime.cni.del(&attachment).await;
     }
     if let Err(error) = detached {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nexcage_sandbox::{SandboxId, SandboxSpec};
+use nexcage_sandbox::{RunningSandbox, SandboxId, SandboxSpec};
 
 use super::files::PodFiles;
 use super::record::{PodPhase, PodRecord};
@@ -97,13 +97,12 @@ async fn existing(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<String, OpEr
 async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRecord, OpError> {
     let backend = runtime.backends.choose(&handler).await?;
     let id = new_id();
-    let own_network = network::has_own(spec.network);
     let sandbox = sandbox_spec(runtime, &id, &spec, &handler);
     backend
         .validate(&sandbox)
         .map_err(|e| runtime.backends.refusal(e))?;
     Ok(PodRecord {
-        netns: own_network.then(|| runtime.paths.netns(&id)),
+        netns: sandbox.netns.clone(),
         phase: PodPhase::Creating,
         created_at: crate::node::now(),
         backend: backend.name().to_owned(),
@@ -140,6 +139,7 @@ fn sandbox_spec(runtime: &Runtime, id: &str, spec: &PodSpec, handler: &str) -> S
         hostname,
         cgroup_parent: spec.cgroup_parent.clone(),
         network: spec.network,
+        netns: network::has_own(spec.network).then(|| runtime.paths.netns(id)),
         ipc: spec.ipc,
         pid: spec.pid,
         user_namespace: spec.user_namespace.clone(),
@@ -172,14 +172,12 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     make_files(&record).await?;
     nexcage_failpoint::hit("pod.files-made");
 
-    let backend = runtime.backends.get(&record.backend)?;
-    let running = backend
-        .start(&record.sandbox)
-        .await
-        .map_err(|e| runtime.backends.refusal(e))?;
-    nexcage_failpoint::hit("pod.sandbox-started");
-
-    let network = network::set_up(runtime, &record, running.init).await?;
+    network::make(&record).await?;
+    // The two slow steps at once: CNI needs the namespace, not what runs in it. Both run to their end, so that
+    // what has to be cleaned up after a failure of one is not still being made by the other.
+    let (running, network) =
+        tokio::join!(start_sandbox(runtime, &record), network::attach(runtime, &record));
+    let (running, network) = (running?, network?);
     pod.commit(&runtime.store, |r| {
         r.phase = PodPhase::Ready;
         r.running = Some(running);
@@ -189,6 +187,17 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     .await?;
     nexcage_failpoint::hit("pod.ready");
     Ok(())
+}
+
+async fn start_sandbox(
+    runtime: &Runtime,
+    record: &PodRecord,
+) -> Result<RunningSandbox, OpError> {
+    let backend = runtime.backends.get(&record.backend)?;
+    let started = backend.start(&record.sandbox).await;
+    let running = started.map_err(|e| runtime.backends.refusal(e))?;
+    nexcage_failpoint::hit("pod.sandbox-started");
+    Ok(running)
 }
 
 async fn make_files(record: &PodRecord) -> Result<(), OpError> {

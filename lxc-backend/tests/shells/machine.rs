@@ -95,6 +95,7 @@ impl Machine {
             hostname: "web-0".into(),
             cgroup_parent: self.cgroup_parent.clone(),
             network: NamespaceMode::Pod,
+            netns: None,
             ipc: NamespaceMode::Pod,
             pid: NamespaceMode::Pod,
             user_namespace: None,

@@ -242,6 +242,12 @@ fn namespaces(options: v1::NamespaceOption, spec: &mut PodSpec) -> Result<(), In
         ));
     }
     spec.user_namespace = userns_options.map(user_namespace).transpose()?.flatten();
+    if spec.user_namespace.is_some() {
+        return Err(InvalidField::unsupported(
+            format!("{AT}.userns_options.mode"),
+            "user namespaces (hostUsers: false) are not supported yet",
+        ));
+    }
     Ok(())
 }
 

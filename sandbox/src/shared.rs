@@ -1,0 +1,81 @@
+//! Namespaces of a pod whose containers live in the host's user namespace.
+//!
+//! A sandbox has a user namespace of its own, and if it made the pod's network, IPC and UTS namespaces, they would belong to
+//! that. A process of the host's root has every capability over namespaces that root's own child user namespaces own
+//! (user_namespaces(7), "the owner of the user namespace"), so a container that dropped `NET_ADMIN` could still
+//! change the pod's network. These namespaces are therefore made here, in the host's user namespace, and given to the sandbox:
+//! then a container's capabilities are what they say.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use camino::Utf8Path;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::netns::{NetnsError, pin_file};
+
+/// The IPC and UTS namespaces of a pod, open. They last as long as this or a process in them.
+#[derive(Debug)]
+pub struct SharedNamespaces {
+    /// Made new.
+    pub ipc: OwnedFd,
+    /// Made new, with the pod's host name.
+    pub uts: OwnedFd,
+}
+
+impl SharedNamespaces {
+    /// Makes both.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; nothing is left.
+    pub async fn make(hostname: &str) -> io::Result<Self> {
+        let hostname = hostname.to_owned();
+        on_own_thread(UnshareFlags::NEWIPC | UnshareFlags::NEWUTS, move || {
+            rustix::system::sethostname(hostname.as_bytes())?;
+            let open = |name| File::open(format!("/proc/thread-self/ns/{name}")).map(OwnedFd::from);
+            Ok(Self {
+                ipc: open("ipc")?,
+                uts: open("uts")?,
+            })
+        })
+        .await
+    }
+}
+
+/// Makes a network namespace with only `lo` in it, down, and pins it at `path` as
+/// [`pin_netns`](crate::pin_netns) does.
+///
+/// # Errors
+///
+/// [`NetnsError`]; nothing is pinned then.
+pub async fn make_netns(path: &Utf8Path) -> Result<(), NetnsError> {
+    let at = path.to_owned();
+    let made = on_own_thread(UnshareFlags::NEWNET, move || {
+        pin_file(&File::open("/proc/thread-self/ns/net")?, &at)
+    });
+    made.await.map_err(|source| NetnsError {
+        doing: "make a network namespace at",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Runs `work` on a thread that has left the daemon's namespaces and so must never go back to a pool: it ends.
+async fn on_own_thread<T: Send + 'static>(
+    leave: UnshareFlags,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("namespaces".to_owned())
+        .spawn(move || {
+            // SAFETY: unsafe for the sake of CLONE_FILES, which is not among the flags: a thread that gets
+            // other namespaces shares all its memory and files as before.
+            let left = unsafe { unshare_unsafe(leave) };
+            let _ = answer.send(left.map_err(io::Error::from).and_then(|()| work()));
+        })?;
+    answered.await.map_err(io::Error::other)?
+}
