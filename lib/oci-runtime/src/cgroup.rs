@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::fs;
 
 /// Time that killed processes have to leave a cgroup.
-const EMPTYING: Duration = Duration::from_secs(5);
+const DYING: Duration = Duration::from_secs(5);
 
 /// How often an emptying cgroup is looked at.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -21,6 +21,20 @@ pub(crate) async fn enter(directory: &Utf8Path, pid: u32) -> io::Result<()> {
 /// Kills every process in it and below. `Ok` if there is no such cgroup.
 pub(crate) async fn kill(directory: &Utf8Path) -> io::Result<()> {
     absent_is_fine(fs::write(directory.join("cgroup.kill"), "1").await)
+}
+
+/// Waits, at most for `patience`, until no process is in it or below, or there is no such cgroup.
+pub(crate) async fn wait_until_empty(directory: &Utf8Path, patience: Duration) -> io::Result<()> {
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        match fs::read_to_string(directory.join("cgroup.events")).await {
+            Ok(events) if events.lines().any(|line| line == "populated 0") => return Ok(()),
+            Err(e) if is_gone(&e) => return Ok(()),
+            Err(e) => return Err(e),
+            Ok(_) if tokio::time::Instant::now() >= deadline => return Ok(()),
+            Ok(_) => tokio::time::sleep(INTERVAL).await,
+        }
+    }
 }
 
 /// Sends a signal to every process in it and below. `Ok` if there is no such cgroup.
@@ -36,23 +50,24 @@ pub(crate) async fn signal(directory: &Utf8Path, signal: Signal) -> io::Result<(
     Ok(())
 }
 
-/// Removes it and all below, waiting for killed processes to leave. `Ok` if there is no such cgroup.
-pub(crate) async fn remove(directory: &Utf8Path) -> io::Result<()> {
-    let deadline = tokio::time::Instant::now() + EMPTYING;
-    for group in tree(directory).await?.into_iter().rev() {
-        loop {
-            match absent_is_fine(fs::remove_dir(&group).await) {
-                Err(e)
-                    if e.kind() == io::ErrorKind::ResourceBusy
-                        && tokio::time::Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(INTERVAL).await;
-                }
-                result => break result?,
+/// Removes it and all below, killing whatever is in it until that succeeds. `Ok` if there is no such cgroup.
+///
+/// A process that has opened its `cgroup.procs` can no longer enter it afterwards.
+pub(crate) async fn destroy(directory: &Utf8Path) -> io::Result<()> {
+    let deadline = tokio::time::Instant::now() + DYING;
+    loop {
+        let mut result = Ok(());
+        for group in tree(directory).await?.into_iter().rev() {
+            result = result.and(absent_is_fine(fs::remove_dir(&group).await));
+        }
+        match result {
+            Err(e) if is_busy(&e) && tokio::time::Instant::now() < deadline => {
+                kill(directory).await?;
+                tokio::time::sleep(INTERVAL).await;
             }
+            result => return result,
         }
     }
-    Ok(())
 }
 
 /// It and all below, parents first; none if there is no such cgroup.
@@ -99,6 +114,11 @@ fn is_gone(e: &io::Error) -> bool {
         || e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
+/// It has processes, or a cgroup below it.
+fn is_busy(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::ResourceBusy
+}
+
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if is_gone(&e) => Ok(()),
@@ -118,9 +138,10 @@ pub(crate) struct ExecCgroup {
 
 impl ExecCgroup {
     /// Makes it. `NotFound` if the container's is gone.
-    pub(crate) async fn make(parent: Utf8PathBuf, number: u64) -> io::Result<Self> {
+    pub(crate) fn make(parent: Utf8PathBuf, number: u64) -> io::Result<Self> {
         let name = format!("exec-{}-{number}", std::process::id());
-        fs::create_dir(parent.join(&name)).await?;
+        // Not through another thread, which would go on after the caller's future is dropped.
+        std::fs::create_dir(parent.join(&name))?;
         Ok(Self {
             parent,
             name,
@@ -140,12 +161,10 @@ impl ExecCgroup {
     pub(crate) async fn release(mut self) -> io::Result<()> {
         self.armed = false;
         let path = self.path();
-        let deadline = tokio::time::Instant::now() + EMPTYING;
+        let deadline = tokio::time::Instant::now() + DYING;
         loop {
             match absent_is_fine(fs::remove_dir(&path).await) {
-                Err(e)
-                    if e.kind() == io::ErrorKind::ResourceBusy
-                        && tokio::time::Instant::now() < deadline => {}
+                Err(e) if is_busy(&e) && tokio::time::Instant::now() < deadline => {}
                 result => return result,
             }
             for pid in processes(&path).await? {
@@ -159,8 +178,7 @@ impl ExecCgroup {
     /// Kills what runs in it, and removes it.
     pub(crate) async fn end(mut self) -> io::Result<()> {
         self.armed = false;
-        kill(&self.path()).await?;
-        remove(&self.path()).await
+        destroy(&self.path()).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! Creating a container under conmon.
 
-use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::{fs, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_command::{Command, CommandError};
@@ -36,12 +37,21 @@ pub struct CreateContainer {
     pub stdin: bool,
     /// Close standard input when the first attached client goes.
     pub stdin_once: bool,
-    /// Cgroup v2 directory that conmon runs in.
+    /// Cgroup v2 directory of the pod's monitors; conmon gets one of its own below it, named by the id, which `delete`
+    /// removes. With `None` conmon stays in the caller's cgroup, and `delete` cannot end one that a crash leaves.
     pub monitor_cgroup: Option<Utf8PathBuf>,
     /// The container's own cgroup v2 directory. With [`CgroupManager::Cgroupfs`] it is the one that
     /// `linux.cgroupsPath` names and crun makes; with [`CgroupManager::Disabled`] it is made here and the process is
     /// moved into it before it can be started. Removed by `delete`.
     pub container_cgroup: Utf8PathBuf,
+}
+
+impl CreateContainer {
+    fn conmon_cgroup(&self) -> Option<Utf8PathBuf> {
+        self.monitor_cgroup
+            .as_ref()
+            .map(|group| group.join(&self.id))
+    }
 }
 
 /// A created container: its process waits for `start`.
@@ -114,7 +124,7 @@ impl OciRuntime {
         };
         let files = self.files(&container.id).map_err(step)?;
         check_paths(container).map_err(step)?;
-        self.claim(&container.id, &files).await.map_err(step)?;
+        self.claim(&container.id, &files).map_err(step)?;
         let created = self.try_create(container, &files).await;
         if created.is_err() {
             let cleaned = match self.delete(&container.id, true).await {
@@ -139,7 +149,7 @@ impl OciRuntime {
             id: id.clone(),
             source,
         };
-        self.prepare(container, files).await.map_err(step)?;
+        self.prepare(container, files).map_err(step)?;
         nexcage_failpoint::hit("oci.prepared");
 
         let (receiver, sender) = answer_pipe().map_err(|source| {
@@ -168,24 +178,24 @@ impl OciRuntime {
     }
 
     /// Takes the id, or refuses it before anything of its owner is touched.
-    async fn claim(&self, id: &str, files: &Files) -> Result<(), OciError> {
+    fn claim(&self, id: &str, files: &Files) -> Result<(), OciError> {
         let failed = |path: &Utf8Path, source| OciError::File {
             id: id.to_owned(),
             path: path.to_owned(),
             source,
         };
         let parent = &self.options.monitor_dir;
-        let made = tokio::fs::create_dir_all(parent).await;
-        made.map_err(|e| failed(parent, e))?;
-        match tokio::fs::create_dir(&files.monitor).await {
+        fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
+        match fs::create_dir(&files.monitor) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken(id)),
             Err(e) => Err(failed(&files.monitor, e)),
         }
     }
 
-    /// Makes what conmon and crun want.
-    async fn prepare(&self, container: &CreateContainer, files: &Files) -> Result<(), OciError> {
+    /// Makes what conmon and crun want. Quick, since none of it is on a disk, and not through another thread, which would
+    /// go on after the caller's future is dropped.
+    fn prepare(&self, container: &CreateContainer, files: &Files) -> Result<(), OciError> {
         let id = &container.id;
         let failed = |path: &Utf8Path, source| OciError::File {
             id: id.clone(),
@@ -193,15 +203,16 @@ impl OciRuntime {
             source,
         };
         for directory in [&files.sockets, &self.options.exit_dir] {
-            let made = tokio::fs::create_dir_all(directory).await;
-            made.map_err(|e| failed(directory, e))?;
+            fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
         }
-        let linked = tokio::fs::symlink(&container.container_cgroup, &files.cgroup).await;
-        linked.map_err(|e| failed(&files.cgroup, e))?;
+        let group = &container.container_cgroup;
+        symlink(group, &files.cgroup).map_err(|e| failed(&files.cgroup, e))?;
+        if let Some(group) = container.conmon_cgroup() {
+            symlink(&group, &files.conmon_cgroup).map_err(|e| failed(&files.conmon_cgroup, e))?;
+            fs::create_dir(&group).map_err(|e| failed(&group, e))?;
+        }
         if self.options.cgroup_manager == CgroupManager::Disabled {
-            let group = &container.container_cgroup;
-            let made = tokio::fs::create_dir_all(group).await;
-            made.map_err(|e| failed(group, e))?;
+            fs::create_dir_all(group).map_err(|e| failed(group, e))?;
         }
         Ok(())
     }
@@ -230,8 +241,8 @@ impl OciRuntime {
             // conmon leaves its OOM mark where it runs, too.
             .directory(files.monitor.clone())
             .file(sender, SYNC_PIPE);
-        Ok(match &container.monitor_cgroup {
-            Some(group) => command.cgroup(group.clone()),
+        Ok(match container.conmon_cgroup() {
+            Some(group) => command.cgroup(group),
             None => command,
         })
     }

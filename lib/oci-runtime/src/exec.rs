@@ -11,6 +11,7 @@ use oci_spec::runtime::Process;
 
 use crate::cgroup::ExecCgroup;
 use crate::error::OciError;
+use crate::files::follow;
 use crate::lifecycle::Status;
 use crate::options::CgroupManager;
 use crate::runtime::memory_file;
@@ -104,6 +105,9 @@ impl OciRuntime {
     /// sub-cgroup of the container's, so that a timeout ends all of its descendants and nothing else; a background
     /// process that it leaves when it ends by itself goes on running.
     ///
+    /// A file that may be executed but that the kernel then refuses ("Exec format error") is [`ExecError::Start`] with crun
+    /// 1.8; crun 1.21 makes it exit code 1 and a line on standard error.
+    ///
     /// # Errors
     ///
     /// An [`ExecError`] of any kind. Dropping the future kills the process and its descendants, as a timeout does.
@@ -169,8 +173,8 @@ impl OciRuntime {
             source,
         })?;
         let number = self.execs.fetch_add(1, Ordering::Relaxed);
-        let made = match files.read_cgroup().await {
-            Ok(container) => ExecCgroup::make(container, number).await,
+        let made = match follow(&files.cgroup).await {
+            Ok(container) => ExecCgroup::make(container, number),
             Err(e) => Err(e),
         };
         made.map_err(|e| match e.kind() {

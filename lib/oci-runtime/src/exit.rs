@@ -2,6 +2,8 @@
 
 use std::io;
 
+use camino::Utf8PathBuf;
+
 use crate::OciRuntime;
 use crate::error::OciError;
 use crate::lifecycle::remove_tree;
@@ -56,12 +58,22 @@ impl OciRuntime {
     /// [`OciError::File`].
     pub async fn forget(&self, id: &str) -> Result<(), OciError> {
         let files = self.files(id)?;
-        for file in [&files.exit, &files.socket_link] {
-            match tokio::fs::remove_file(file).await {
+        let mut doomed = vec![files.exit.clone(), files.socket_link.clone()];
+        doomed.extend(
+            self.unfinished_exits(id)
+                .await
+                .map_err(|source| OciError::File {
+                    id: id.to_owned(),
+                    path: self.options.exit_dir.clone(),
+                    source,
+                })?,
+        );
+        for path in doomed {
+            match tokio::fs::remove_file(&path).await {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(OciError::File {
                         id: id.to_owned(),
-                        path: file.clone(),
+                        path,
                         source,
                     });
                 }
@@ -72,6 +84,28 @@ impl OciRuntime {
         remove_tree(id, &files.monitor).await?;
         nexcage_failpoint::hit("oci.forgotten");
         Ok(())
+    }
+
+    /// Exit files that conmon was writing when it was killed: `<id>.` and six letters or digits.
+    async fn unfinished_exits(&self, id: &str) -> io::Result<Vec<Utf8PathBuf>> {
+        let directory = &self.options.exit_dir;
+        let mut entries = match tokio::fs::read_dir(directory).await {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name
+                .strip_prefix(id)
+                .is_some_and(|rest| rest.starts_with('.'))
+            {
+                found.push(directory.join(&*name));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -131,12 +165,17 @@ mod tests {
     async fn forgetting_twice_is_fine() {
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime(&dir);
-        std::fs::write(dir.path().join("exits/c1"), "0").unwrap();
+        for file in ["exits/c1", "exits/c1.X3ab2Z", "exits/c12"] {
+            std::fs::write(dir.path().join(file), "0").unwrap();
+        }
         assert_eq!(runtime.list().await.unwrap(), ["c1"]);
         runtime.forget("c1").await.unwrap();
         runtime.forget("c1").await.unwrap();
         assert_eq!(runtime.exit_record("c1").unwrap(), None);
         assert!(runtime.list().await.unwrap().is_empty());
+        let left = std::fs::read_dir(dir.path().join("exits")).unwrap();
+        let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["c12"]);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::error::OciError;
 use crate::options::OciRuntimeOptions;
@@ -22,6 +22,8 @@ pub(crate) struct Files {
     pub(crate) container_pid: Utf8PathBuf,
     /// Link to the container's cgroup directory.
     pub(crate) cgroup: Utf8PathBuf,
+    /// Link to conmon's own cgroup directory.
+    pub(crate) conmon_cgroup: Utf8PathBuf,
     /// Empty; there when the kernel killed for lack of memory.
     pub(crate) oom: Utf8PathBuf,
     /// Directory of links to the bundles, for short paths of attach sockets.
@@ -40,11 +42,11 @@ impl Files {
             id: id.to_owned(),
             reason,
         };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.+".contains(c);
-        // crun wants the same, but these names also become paths here.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        // Names become paths here. What has a dot is a temporary file of conmon.
         if id.len() < 2 || !id.chars().all(plain) || !id.starts_with(char::is_alphanumeric) {
             return Err(unable(
-                "an id is two or more of [a-zA-Z0-9_.+-], a letter or digit first".to_owned(),
+                "an id is two or more of [a-zA-Z0-9_-], a letter or digit first".to_owned(),
             ));
         }
         let monitor = options.monitor_dir.join(id);
@@ -61,6 +63,7 @@ impl Files {
             conmon_pid: monitor.join("conmon.pid"),
             container_pid: monitor.join("container.pid"),
             cgroup: monitor.join("cgroup"),
+            conmon_cgroup: monitor.join("conmon-cgroup"),
             oom: monitor.join("oom"),
             socket_link: sockets.join(id),
             exit: options.exit_dir.join(id),
@@ -70,12 +73,12 @@ impl Files {
             crun,
         })
     }
+}
 
-    /// The container's cgroup directory, as [`OciRuntime::create`](crate::OciRuntime::create) noted it.
-    pub(crate) async fn read_cgroup(&self) -> io::Result<Utf8PathBuf> {
-        let target = tokio::fs::read_link(&self.cgroup).await?;
-        Utf8PathBuf::try_from(target).map_err(|e| e.into_io_error())
-    }
+/// The cgroup directory behind one of the links.
+pub(crate) async fn follow(link: &Utf8Path) -> io::Result<Utf8PathBuf> {
+    let target = tokio::fs::read_link(link).await?;
+    Utf8PathBuf::try_from(target).map_err(|e| e.into_io_error())
 }
 
 /// Name of the directory of socket links in the monitor directory; too short for an id.
@@ -88,7 +91,9 @@ mod tests {
 
     #[test]
     fn an_id_cannot_leave_its_directory() {
-        for id in ["", "s", "..", "a/b", "../x", "-x", ".x", "a b", "a\n", "ä1"] {
+        for id in [
+            "", "s", "..", "a/b", "../x", "-x", ".x", "a.b", "a b", "a\n", "ä1",
+        ] {
             assert!(
                 matches!(Files::of(&options(), id), Err(OciError::Unable { .. })),
                 "{id:?}"

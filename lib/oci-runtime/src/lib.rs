@@ -6,7 +6,7 @@
 //! everything needed to go on after a restart is on disk, under names that follow from the container's id.
 //!
 //! What is left where ([`OciRuntimeOptions`]): `root/<id>/` is crun's; `monitor_dir/<id>/` has conmon's pid files and
-//! OOM mark and a link to the container's cgroup; `monitor_dir/s/<id>` links to the bundle, where conmon has its attach
+//! OOM mark and links to the cgroups of container and conmon; `monitor_dir/s/<id>` links to the bundle, where conmon has its attach
 //! socket and control pipes; `exit_dir/<id>` appears when the container has ended.
 //!
 //! [`OciRuntime`] is a handle without state but for a counter. There are no tasks and no channels: a call lives as long as
@@ -17,10 +17,11 @@
 //! Invariants:
 //!
 //! * Whatever a crash in [`OciRuntime::create`] leaves is found by [`OciRuntime::list`] and removed by
-//!   [`OciRuntime::delete`] with force and [`OciRuntime::forget`], a conmon that is still at work included. For this
-//!   `monitor_dir/<id>` is the first thing made and the last removed.
-//! * conmon starts inside its cgroup. It is not held on a start pipe: when that closes because the holder died, conmon
-//!   goes on as if it had been let go, so holding it protects nothing.
+//!   [`OciRuntime::delete`] with force and [`OciRuntime::forget`]. For this `monitor_dir/<id>` is the first thing made and
+//!   the last removed.
+//! * conmon starts inside a cgroup of its own, so that one that a crash left at work is ended with all it started. It is
+//!   not held on a start pipe: when that closes because the holder died, conmon goes on as if it had been let go, so
+//!   holding it protects nothing.
 //! * Files for crun alone (process of an exec, limits, crun's log) are memory files without names.
 //! * A process started by [`OciRuntime::exec_sync`] is in a cgroup of its own below the container's until it ends. A
 //!   timeout kills that cgroup, so nothing that it forked escapes and nothing else is hit.
@@ -38,7 +39,6 @@ mod hybrid;
 mod lifecycle;
 mod log;
 mod messages;
-mod monitor;
 mod options;
 mod process;
 mod runtime;

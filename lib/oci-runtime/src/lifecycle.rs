@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::error::OciError;
-use crate::files::{Files, SOCKETS};
+use crate::files::{Files, SOCKETS, follow};
 use crate::options::CgroupManager;
 use crate::process::Stat;
 use crate::runtime::memory_file;
@@ -93,17 +93,13 @@ impl OciRuntime {
             id: id.to_owned(),
             reason: format!("{signal} is not the number of a signal, see signal(7)"),
         })?;
-        if all && let Ok(group) = files.read_cgroup().await {
+        if all && let Ok(group) = follow(&files.cgroup).await {
             let sent = match number {
                 // One write, which no process can outrun by forking.
                 Signal::KILL => cgroup::kill(&group).await,
                 other => cgroup::signal(&group, other).await,
             };
-            return sent.map_err(|source| OciError::File {
-                id: id.to_owned(),
-                path: group,
-                source,
-            });
+            return sent.map_err(in_cgroup(id, &group));
         }
         let mut command = self.crun().arg("kill");
         if all {
@@ -124,54 +120,40 @@ impl OciRuntime {
         }
     }
 
-    /// Removes a stopped or created container; with `force` one in any state and whatever a crash left of its
-    /// creation, its conmon included. `Ok` when there is none.
+    /// Removes a stopped or created container; with `force` one in any state, and whatever a crash left of its
+    /// creation. Its last processes, its conmon and their cgroups go too. `Ok` when there is none.
     ///
     /// # Errors
     ///
     /// [`OciError::Refused`] without `force` if it runs.
     pub async fn delete(&self, id: &str, force: bool) -> Result<(), OciError> {
         let files = self.files(id)?;
-        let group = files.read_cgroup().await.ok();
-        let in_cgroup = |source| OciError::File {
-            id: id.to_owned(),
-            path: group.clone().unwrap_or_default(),
-            source,
+        let group = follow(&files.cgroup).await.ok();
+        let conmon = follow(&files.conmon_cgroup).await.ok();
+        // A conmon whose container is dead ends by itself, one that has not created it yet does not.
+        let patience = match exists(id, &files.crun_status).await? {
+            true => PATIENCE,
+            false => Duration::ZERO,
         };
         if force {
-            let known = exists(id, &files.crun_status).await?;
-            self.destroy(id, &files, group.as_deref()).await?;
-            // One that was still at it may have created the container after all.
-            let patience = if known { PATIENCE } else { Duration::ZERO };
-            if self.end_monitor(id, &files, patience).await? {
-                self.destroy(id, &files, group.as_deref()).await?;
-            }
-        } else {
-            self.crun_delete(id, &files, false).await?;
+            kill_all(id, group.as_deref()).await?;
         }
+        self.crun_delete(id, &files, force).await?;
+        if let Some(conmon) = &conmon {
+            let waited = cgroup::wait_until_empty(conmon, patience).await;
+            waited.map_err(in_cgroup(id, conmon))?;
+            // From then on not even a conmon that is just being started can do anything.
+            destroy(id, conmon).await?;
+        }
+        // Others than the first process may live on where the pod shares its pid namespace; and a conmon that was
+        // still at work may have created the container after all.
+        kill_all(id, group.as_deref()).await?;
+        self.crun_delete(id, &files, true).await?;
         if let Some(group) = &group {
-            cgroup::remove(group).await.map_err(in_cgroup)?;
+            destroy(id, group).await?;
         }
         nexcage_failpoint::hit("oci.deleted");
         Ok(())
-    }
-
-    /// Kills all processes and removes crun's part.
-    async fn destroy(
-        &self,
-        id: &str,
-        files: &Files,
-        group: Option<&Utf8Path>,
-    ) -> Result<(), OciError> {
-        if let Some(group) = group {
-            let killed = cgroup::kill(group).await;
-            killed.map_err(|source| OciError::File {
-                id: id.to_owned(),
-                path: group.to_owned(),
-                source,
-            })?;
-        }
-        self.crun_delete(id, files, true).await
     }
 
     async fn crun_delete(&self, id: &str, files: &Files, force: bool) -> Result<(), OciError> {
@@ -179,16 +161,25 @@ impl OciRuntime {
         if !exists(id, &files.crun).await? {
             return Ok(());
         }
-        let mut force = force;
-        if !force && let Ok(state) = self.state(id).await {
-            // crun refuses a dead process that nobody has waited for.
-            force = state.status == Status::Stopped;
+        let call = |force: bool| {
+            let mut command = self.crun().arg("delete");
+            if force {
+                command = command.arg("--force");
+            }
+            self.call(id, "delete", command.arg(id))
+        };
+        let mut deleted = call(force).await;
+        // crun refuses a dead process that nobody has waited for.
+        if !force
+            && matches!(deleted, Err(OciError::Refused { .. }))
+            && let Ok(State {
+                status: Status::Stopped,
+                ..
+            }) = self.state(id).await
+        {
+            deleted = call(true).await;
         }
-        let mut command = self.crun().arg("delete");
-        if force {
-            command = command.arg("--force");
-        }
-        match self.call(id, "delete", command.arg(id)).await {
+        match deleted {
             Ok(_) | Err(OciError::NotFound { .. }) => {}
             Err(e) => return Err(e),
         }
@@ -249,6 +240,22 @@ impl OciRuntime {
         }
         Ok(ids.into_iter().collect())
     }
+}
+
+async fn kill_all(id: &str, group: Option<&Utf8Path>) -> Result<(), OciError> {
+    match group {
+        Some(group) => cgroup::kill(group).await.map_err(in_cgroup(id, group)),
+        None => Ok(()),
+    }
+}
+
+async fn destroy(id: &str, group: &Utf8Path) -> Result<(), OciError> {
+    cgroup::destroy(group).await.map_err(in_cgroup(id, group))
+}
+
+fn in_cgroup(id: &str, group: &Utf8Path) -> impl FnOnce(io::Error) -> OciError {
+    let (id, path) = (id.to_owned(), group.to_owned());
+    move |source| OciError::File { id, path, source }
 }
 
 async fn exists(id: &str, path: &Utf8Path) -> Result<bool, OciError> {

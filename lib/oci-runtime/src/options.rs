@@ -23,10 +23,10 @@ pub struct OciRuntimeOptions {
     pub conmon: Program,
     /// `crun --root`: crun's own state, one directory per container. On tmpfs.
     pub root: Utf8PathBuf,
-    /// `conmon --exit-dir`: holds nothing but one file per ended container, named by its id. conmon writes a
-    /// temporary name and renames it, so watch for `IN_MOVED_TO` (inotify(7)). On tmpfs.
+    /// `conmon --exit-dir`: one file per ended container, named by its id. conmon writes a temporary file with a dot in
+    /// its name and renames it, so watch for `IN_MOVED_TO` (inotify(7)) of names without one. On tmpfs.
     pub exit_dir: Utf8PathBuf,
-    /// One directory per container for what conmon leaves (pid files, OOM mark, link to the cgroup), and `s/` with the
+    /// One directory per container for what conmon leaves (pid files, OOM mark, links to the cgroups), and `s/` with the
     /// links to attach sockets. On tmpfs, not a parent of any bundle, and with ids of 64 bytes at most 23 bytes long,
     /// because conmon makes sockets in it (unix(7)).
     pub monitor_dir: Utf8PathBuf,

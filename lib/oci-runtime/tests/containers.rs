@@ -26,7 +26,7 @@ async fn a_container_runs_logs_and_leaves_its_exit_code() {
             .lines()
             .find_map(|line| line.strip_prefix("0::/"))
             .unwrap(),
-        format!("{}/monitor", host.cgroup.file_name().unwrap())
+        format!("{}/monitor/c1", host.cgroup.file_name().unwrap())
     );
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", created.pid)).unwrap();
     assert!(groups.contains("/ct/c1\n"), "{groups}");

@@ -56,7 +56,7 @@ async fn conmon_is_a_daemon_with_no_stream_of_ours() {
     host.assert_clean().await;
 }
 
-/// The part of a test that runs in a process of its own: makes a container, then waits to be killed.
+/// The part of the next two tests that runs in a process of its own: makes a container, then waits to be killed.
 #[tokio::test]
 async fn victim() {
     let Ok(name) = std::env::var("NXOCI_VICTIM") else {
@@ -67,22 +67,18 @@ async fn victim() {
         "v1",
         "for i in 1 2 3 4 5 6 7 8; do echo line$i; sleep 0.2; done; exit 9",
     );
+    println!("begin");
     host.run(&container).await;
     println!("ready");
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
-#[tokio::test]
-async fn a_container_survives_the_death_of_its_maker() {
-    if !root() {
-        return;
-    }
-    let name = format!("nxoci-{}-victim", std::process::id());
-    let host = Host::named(&name);
+/// Starts the victim and returns when it has said this.
+async fn victim_until(name: &str, word: &'static str) -> std::process::Child {
     #[allow(clippy::disallowed_methods, reason = "a second process to kill")]
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "victim", "--nocapture"])
-        .env("NXOCI_VICTIM", &name)
+        .env("NXOCI_VICTIM", name)
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -90,13 +86,25 @@ async fn a_container_survives_the_death_of_its_maker() {
     let seen = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         let mut buffer = [0; 256];
-        while !text.contains("ready") {
+        while !text.contains(word) {
             let read = stdout.read(&mut buffer).unwrap();
-            assert_ne!(read, 0, "the maker ended early: {text}");
+            assert_ne!(read, 0, "the victim ended early: {text}");
             text.push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
+        stdout
     });
-    seen.await.unwrap();
+    child.stdout = Some(seen.await.unwrap());
+    child
+}
+
+#[tokio::test]
+async fn a_container_survives_the_death_of_its_maker() {
+    if !root() {
+        return;
+    }
+    let name = format!("nxoci-{}-v", std::process::id());
+    let host = Host::named(&name);
+    let mut child = victim_until(&name, "ready").await;
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -116,6 +124,45 @@ async fn a_container_survives_the_death_of_its_maker() {
     host.runtime.delete("v1", false).await.unwrap();
     host.runtime.forget("v1").await.unwrap();
     host.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_maker_killed_at_any_time_leaves_what_can_be_removed() {
+    if !root() {
+        return;
+    }
+    for step in 0..16 {
+        let name = format!("nxoci-{}-k{step}", std::process::id());
+        let host = Host::named(&name);
+        let mut child = victim_until(&name, "begin").await;
+        tokio::time::sleep(Duration::from_millis(step * 3)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for id in host.runtime.list().await.unwrap() {
+            host.runtime.delete(&id, true).await.unwrap();
+            host.runtime.forget(&id).await.unwrap();
+        }
+        host.assert_clean().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        host.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_conmon_that_has_made_nothing_yet_is_ended() {
+    if !root() {
+        return;
+    }
+    let host = Host::new();
+    let created = host
+        .run(&host.script("nopid", "while :; do sleep 1; done"))
+        .await;
+    // As before crun has done anything: neither pid file nor state.
+    fs::remove_file(host.dir.join("m/nopid/conmon.pid")).unwrap();
+    fs::remove_dir_all(host.dir.join("crun/nopid")).unwrap();
+    fs::remove_file(host.dir.join("m/nopid/cgroup")).unwrap();
+    host.runtime.delete("nopid", true).await.unwrap();
+    assert!(!lives(created.conmon_pid));
 }
 
 #[tokio::test]

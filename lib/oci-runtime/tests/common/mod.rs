@@ -175,7 +175,7 @@ impl Host {
     /// Nothing of any container is left but bundles and logs.
     pub(crate) async fn assert_clean(&self) {
         assert_eq!(self.runtime.list().await.unwrap(), Vec::<String>::new());
-        eventually("no process", || self.processes().is_empty()).await;
+        assert_eq!(self.processes(), Vec::<u32>::new());
         for directory in ["exits", "m/s"] {
             let left: Vec<_> = fs::read_dir(self.dir.join(directory))
                 .into_iter()
@@ -183,14 +183,15 @@ impl Host {
                 .collect();
             assert!(left.is_empty(), "{directory}: {left:?}");
         }
-        let groups: Vec<_> = self
-            .cgroup
-            .join("ct")
-            .read_dir_utf8()
-            .unwrap()
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_type().unwrap().is_dir())
-            .collect();
+        let below = |parent: &str| {
+            let entries = self.cgroup.join(parent).read_dir_utf8().unwrap();
+            entries
+                .flatten()
+                .filter(|entry| entry.file_type().unwrap().is_dir())
+                .map(|entry| entry.path().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let groups = [below("ct"), below("monitor")].concat();
         assert!(groups.is_empty(), "{groups:?}");
     }
 }
