@@ -64,8 +64,13 @@ pub(crate) fn install_all() -> anyhow::Result<()> {
 
 /// Installs the Debian packages that are missing. Quick when none is.
 pub(crate) fn install_packages() -> anyhow::Result<()> {
+    install(PACKAGES)
+}
+
+/// Installs those of some packages that are missing.
+pub(crate) fn install(packages: &[(&str, &str)]) -> anyhow::Result<()> {
     let installed = installed_packages()?;
-    let missing: Vec<_> = PACKAGES
+    let missing: Vec<_> = packages
         .iter()
         .filter(|(name, _)| !installed.contains(*name))
         .copied()
@@ -94,10 +99,12 @@ pub(crate) fn install_packages() -> anyhow::Result<()> {
         .args(["install", "--yes", "--quiet", "--no-install-recommends"])
         .args(&names))?;
 
-    // The package starts a registry on port 5000; ours are started by tests, on ports of their own.
+    // These packages start a service; chores start programs of their own, where they disturb nobody.
     let systemd = fs::exists("/run/systemd/system").unwrap_or(false);
-    if systemd && names.contains(&"docker-registry") {
-        run(command("systemctl").args(["disable", "--now", "docker-registry.service"]))?;
+    for service in ["docker-registry", "containerd"] {
+        if systemd && names.contains(&service) {
+            run(command("systemctl").args(["disable", "--now", service]))?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! Start reading at [`test`]: it says which tiers of tests there are and what each
 //! one needs; [`deps`] installs that, [`critools`] and [`images`] make the rest.
 
+mod bench;
 mod cache;
 mod critools;
 mod deps;
@@ -40,6 +41,11 @@ enum Chore {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// Measure nexcage beside containerd and other tools, as root.
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
     /// Build the images that the system tests pull, as the storage of a local registry.
     Images,
     /// Test everything, or one tier of tests.
@@ -55,6 +61,7 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Deps => deps::install_all(),
+        Chore::Bench { what } => bench::bench(&what),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
         Chore::Test { tier, only } => test::run_tiers(tier, &only),

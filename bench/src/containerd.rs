@@ -1,0 +1,84 @@
+//! containerd, as Debian packages it, with runc and a place of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+
+use crate::contender::Kind;
+use crate::cri::Client;
+use crate::process::Server;
+use crate::stage;
+
+/// The image of its sandboxes; the registry is a mirror of registry.k8s.io.
+const PAUSE: &str = "registry.k8s.io/pause:3.9";
+
+/// A running containerd.
+pub(crate) struct Containerd {
+    server: Server,
+    pub(crate) client: Client,
+}
+
+impl Containerd {
+    /// Starts it and pulls what pods need.
+    pub(crate) async fn start(registry: SocketAddr, images: &[&str]) -> anyhow::Result<Self> {
+        let kind = Kind::Containerd;
+        let (root, run) = (stage::root(kind), stage::run(kind));
+        let file = root.join("config.toml");
+        fs::write(&file, config(registry)).with_context(|| format!("cannot write {file}"))?;
+        let server = Server::start(
+            "containerd",
+            &["--config", file.as_str()],
+            &root.join("log"),
+        )?;
+        let parent = format!("/{}-{kind}", stage::NAME);
+        let socket = run.join("containerd.sock");
+        let client = Client::connect(&socket, &parent, &root.join("logs")).await?;
+        for image in images {
+            client.pull(image).await?;
+        }
+        client.pull(PAUSE).await?;
+        Ok(Self { server, client })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.server.end()
+    }
+}
+
+/// Everything not said is containerd's default.
+fn config(registry: SocketAddr) -> String {
+    let kind = Kind::Containerd;
+    let (root, run) = (stage::root(kind), stage::run(kind));
+    format!(
+        r#"version = 2
+root = "{root}/data"
+state = "{run}/state"
+
+[grpc]
+address = "{run}/containerd.sock"
+
+[plugins."io.containerd.internal.v1.opt"]
+path = "{root}/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{root}/cni.d"
+bin_dir = "/usr/lib/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+endpoint = ["http://{registry}"]
+
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."registry.k8s.io"]
+endpoint = ["http://{registry}"]
+"#
+    )
+}

@@ -1,0 +1,125 @@
+//! What is measured: three ways to make the same pod.
+
+use std::fmt;
+
+use crate::containerd::Containerd;
+use crate::floor::Floor;
+use crate::nexcage::Nexcage;
+use crate::{cri, floor};
+
+/// The contenders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// nexcage through its socket.
+    Nexcage,
+    /// containerd through its socket.
+    Containerd,
+    /// The same steps by hand.
+    Floor,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Nexcage, Self::Containerd, Self::Floor];
+
+    /// A number for names and addresses.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nexcage => "nexcage",
+            Self::Containerd => "containerd",
+            Self::Floor => "floor",
+        })
+    }
+}
+
+/// One of them, ready to make pods.
+pub(crate) enum Contender {
+    Nexcage(Nexcage),
+    Containerd(Containerd),
+    Floor(Floor),
+}
+
+/// A pod with one running container.
+pub(crate) enum Pod {
+    Cri(cri::Pod),
+    Floor(floor::Pod),
+}
+
+impl Contender {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Nexcage(_) => Kind::Nexcage,
+            Self::Containerd(_) => Kind::Containerd,
+            Self::Floor(_) => Kind::Floor,
+        }
+    }
+
+    /// The client of its socket; by hand there is none.
+    pub(crate) fn client(&self) -> Option<&cri::Client> {
+        match self {
+            Self::Nexcage(daemon) => Some(&daemon.client),
+            Self::Containerd(daemon) => Some(&daemon.client),
+            Self::Floor(_) => None,
+        }
+    }
+
+    /// Its daemon's process; by hand there is none.
+    pub(crate) fn daemon(&self) -> Option<u32> {
+        match self {
+            Self::Nexcage(daemon) => Some(daemon.pid()),
+            Self::Containerd(daemon) => Some(daemon.pid()),
+            Self::Floor(_) => None,
+        }
+    }
+
+    /// From nothing to a running container.
+    pub(crate) async fn start(&mut self, number: u32) -> anyhow::Result<Pod> {
+        match self {
+            Self::Floor(floor) => floor.start(number).map(Pod::Floor),
+            Self::Nexcage(daemon) => daemon.client.start(number).await.map(Pod::Cri),
+            Self::Containerd(daemon) => daemon.client.start(number).await.map(Pod::Cri),
+        }
+    }
+
+    /// Runs a command in the container and waits for it.
+    pub(crate) async fn exec(&self, pod: &Pod) -> anyhow::Result<()> {
+        match (self, pod) {
+            (Self::Floor(floor), Pod::Floor(pod)) => floor.exec(pod),
+            (_, Pod::Cri(pod)) if let Some(client) = self.client() => client.exec(pod).await,
+            _ => unreachable!("a pod goes back to who made it"),
+        }
+    }
+
+    /// From a running container to nothing.
+    pub(crate) async fn remove(&self, pod: Pod) -> anyhow::Result<()> {
+        match (self, pod) {
+            (Self::Floor(floor), Pod::Floor(pod)) => floor.remove(&pod),
+            (_, Pod::Cri(pod)) if let Some(client) = self.client() => client.remove(&pod).await,
+            _ => unreachable!("a pod goes back to who made it"),
+        }
+    }
+
+    /// Ends it.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        match self {
+            Self::Nexcage(daemon) => daemon.end(),
+            Self::Containerd(daemon) => daemon.end(),
+            Self::Floor(_) => Ok(()),
+        }
+    }
+}
+
+impl Pod {
+    /// What tells its processes from all others: ids that stand in their command lines.
+    pub(crate) fn marks(&self) -> Vec<String> {
+        match self {
+            Self::Cri(pod) => vec![pod.sandbox.clone(), pod.container.clone()],
+            Self::Floor(pod) => vec![pod.name.clone()],
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The client: CRI over a Unix socket, the same for all servers.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use hyper_util::rt::TokioIo;
+use nexcage_cri_api::v1 as api;
+use nexcage_cri_api::v1::image_service_client::ImageServiceClient;
+use nexcage_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::stage;
+
+/// Time a server has to begin to serve.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Seconds the container has to end when it is asked to; it does so at once.
+const GRACE: i64 = 10;
+
+/// Both services of one server.
+pub(crate) struct Client {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    cgroup_parent: String,
+    logs: Utf8PathBuf,
+}
+
+/// A pod with one running container.
+pub(crate) struct Pod {
+    pub(crate) sandbox: String,
+    pub(crate) container: String,
+}
+
+impl Client {
+    /// Waits until `socket` answers. Pods get their cgroups below `cgroup_parent`, their logs below `logs`.
+    pub(crate) async fn connect(
+        socket: &Utf8Path,
+        cgroup_parent: &str,
+        logs: &Utf8Path,
+    ) -> anyhow::Result<Self> {
+        let path = socket.to_owned();
+        // Go's servers want an authority that is a host's name; the path of the socket is not.
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
+            tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }),
+        );
+        let mut client = Self {
+            runtime: RuntimeServiceClient::new(channel.clone()),
+            images: ImageServiceClient::new(channel).max_decoding_message_size(64 << 20),
+            cgroup_parent: cgroup_parent.to_owned(),
+            logs: logs.to_owned(),
+        };
+        let ready = async {
+            while client.status().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready)
+            .await
+            .with_context(|| format!("nobody serves at {socket}"))?;
+        Ok(client)
+    }
+
+    async fn status(&mut self) -> Result<(), tonic::Status> {
+        self.runtime.status(api::StatusRequest::default()).await?;
+        Ok(())
+    }
+
+    /// Name and version, for the report.
+    pub(crate) async fn version(&self) -> anyhow::Result<String> {
+        let version = self
+            .runtime
+            .clone()
+            .version(api::VersionRequest::default())
+            .await
+            .context("Version")?
+            .into_inner();
+        Ok(format!(
+            "{} {}",
+            version.runtime_name, version.runtime_version
+        ))
+    }
+
+    /// Pulls an image.
+    pub(crate) async fn pull(&self, image: &str) -> anyhow::Result<()> {
+        let request = api::PullImageRequest {
+            image: Some(image_spec(image)),
+            ..Default::default()
+        };
+        self.images
+            .clone()
+            .pull_image(request)
+            .await
+            .with_context(|| format!("PullImage {image}"))?;
+        Ok(())
+    }
+
+    /// Removes an image and waits until its layers are gone, so that the next pull is one.
+    pub(crate) async fn forget(&self, image: &str) -> anyhow::Result<()> {
+        let request = api::RemoveImageRequest {
+            image: Some(image_spec(image)),
+        };
+        let mut images = self.images.clone();
+        images.remove_image(request).await.context("RemoveImage")?;
+        let gone = async {
+            loop {
+                let info = images
+                    .image_fs_info(api::ImageFsInfoRequest::default())
+                    .await
+                    .context("ImageFsInfo")?
+                    .into_inner();
+                let used = |fs: &api::FilesystemUsage| fs.used_bytes.map_or(0, |used| used.value);
+                if info.image_filesystems.iter().map(used).sum::<u64>() < 64 << 20 {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone)
+            .await
+            .context("the layers of a removed image stay")?
+    }
+
+    /// RunPodSandbox, CreateContainer, StartContainer.
+    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<Pod> {
+        let mut runtime = self.runtime.clone();
+        let config = self.pod(number);
+        let request = api::RunPodSandboxRequest {
+            config: Some(config.clone()),
+            ..Default::default()
+        };
+        let sandbox = runtime
+            .run_pod_sandbox(request)
+            .await
+            .context("RunPodSandbox")?
+            .into_inner()
+            .pod_sandbox_id;
+        let request = api::CreateContainerRequest {
+            pod_sandbox_id: sandbox.clone(),
+            config: Some(container()),
+            sandbox_config: Some(config),
+        };
+        let container = runtime
+            .create_container(request)
+            .await
+            .context("CreateContainer")?
+            .into_inner()
+            .container_id;
+        let request = api::StartContainerRequest {
+            container_id: container.clone(),
+        };
+        runtime
+            .start_container(request)
+            .await
+            .context("StartContainer")?;
+        Ok(Pod { sandbox, container })
+    }
+
+    /// ExecSync.
+    pub(crate) async fn exec(&self, pod: &Pod) -> anyhow::Result<()> {
+        let request = api::ExecSyncRequest {
+            container_id: pod.container.clone(),
+            cmd: stage::EXEC.map(str::to_owned).into(),
+            timeout: GRACE,
+        };
+        let answer = self
+            .runtime
+            .clone()
+            .exec_sync(request)
+            .await
+            .context("ExecSync")?
+            .into_inner();
+        ensure!(
+            answer.exit_code == 0,
+            "ExecSync: exit code {}",
+            answer.exit_code
+        );
+        Ok(())
+    }
+
+    /// StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox: what kubelet calls.
+    pub(crate) async fn remove(&self, pod: &Pod) -> anyhow::Result<()> {
+        let mut runtime = self.runtime.clone();
+        let Pod { sandbox, container } = pod;
+        let request = api::StopContainerRequest {
+            container_id: container.clone(),
+            timeout: GRACE,
+        };
+        runtime
+            .stop_container(request)
+            .await
+            .context("StopContainer")?;
+        let request = api::RemoveContainerRequest {
+            container_id: container.clone(),
+        };
+        runtime
+            .remove_container(request)
+            .await
+            .context("RemoveContainer")?;
+        let request = api::StopPodSandboxRequest {
+            pod_sandbox_id: sandbox.clone(),
+        };
+        runtime
+            .stop_pod_sandbox(request)
+            .await
+            .context("StopPodSandbox")?;
+        let request = api::RemovePodSandboxRequest {
+            pod_sandbox_id: sandbox.clone(),
+        };
+        runtime
+            .remove_pod_sandbox(request)
+            .await
+            .context("RemovePodSandbox")?;
+        Ok(())
+    }
+
+    fn pod(&self, number: u32) -> api::PodSandboxConfig {
+        let name = format!("bench-{number}");
+        api::PodSandboxConfig {
+            metadata: Some(api::PodSandboxMetadata {
+                uid: format!("uid-{name}"),
+                namespace: "bench".to_owned(),
+                attempt: 0,
+                name: name.clone(),
+            }),
+            log_directory: self.logs.join(&name).into_string(),
+            hostname: name,
+            dns_config: Some(api::DnsConfig {
+                servers: vec!["10.96.0.10".to_owned()],
+                ..Default::default()
+            }),
+            linux: Some(api::LinuxPodSandboxConfig {
+                cgroup_parent: self.cgroup_parent.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+fn container() -> api::ContainerConfig {
+    api::ContainerConfig {
+        metadata: Some(api::ContainerMetadata {
+            name: "app".to_owned(),
+            attempt: 0,
+        }),
+        image: Some(image_spec(stage::IMAGE)),
+        command: stage::APP.map(str::to_owned).into(),
+        log_path: "app.log".to_owned(),
+        linux: Some(api::LinuxContainerConfig::default()),
+        ..Default::default()
+    }
+}
+
+fn image_spec(image: &str) -> api::ImageSpec {
+    api::ImageSpec {
+        image: image.to_owned(),
+        ..Default::default()
+    }
+}
