@@ -283,9 +283,8 @@ pub(super) enum ConfigAction {
     /// Say everything that is wrong with a configuration file
     #[command(after_help = "Example:\n  nexcage config check ./config.json")]
     Check {
-        /// The file
-        #[arg(default_value = nexcage_config::DEFAULT_PATH)]
-        file: Utf8PathBuf,
+        /// The file [default: /etc/nexcage/config.json, if it is there]
+        file: Option<Utf8PathBuf>,
     },
     /// Print a file with every key at its default
     #[command(after_help = "Example:\n  nexcage config default > /etc/nexcage/config.json")]

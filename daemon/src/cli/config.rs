@@ -12,16 +12,23 @@ use super::output::print;
 /// Checks a file, or prints what can be in one.
 pub(super) fn run(args: ConfigArgs) -> Result<ExitCode, CliError> {
     match args.action {
-        ConfigAction::Check { file } => check(&file)?,
+        ConfigAction::Check { file } => check(file.as_deref())?,
         ConfigAction::Default => print(&nexcage_config::default_file())?,
         ConfigAction::Schema => print(&nexcage_config::schema())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &Utf8Path) -> Result<(), CliError> {
-    let config = match Config::load(file) {
+fn check(file: Option<&Utf8Path>) -> Result<(), CliError> {
+    let path = file.unwrap_or(Utf8Path::new(nexcage_config::DEFAULT_PATH));
+    let config = match Config::load(path) {
         Ok(config) => config,
+        // As the daemon has it.
+        Err(ConfigError::NotFound { .. }) if file.is_none() => {
+            return print(&format!(
+                "{path} is not there: everything has its default\n"
+            ));
+        }
         Err(ConfigError::Invalid { origin, problems }) => {
             for problem in problems {
                 eprintln!("nexcage: {origin}: {problem}");
@@ -30,8 +37,8 @@ fn check(file: &Utf8Path) -> Result<(), CliError> {
         }
         Err(error) => return Err(error.into()),
     };
-    for path in nexcage_config::keys_without_effect(&config) {
-        eprintln!("nexcage: {file}: {path}: has no effect in this build");
+    for key in nexcage_config::keys_without_effect(&config) {
+        eprintln!("nexcage: {path}: {key}: has no effect in this build");
     }
-    print(&format!("{file}: no problems\n"))
+    print(&format!("{path}: no problems\n"))
 }

@@ -105,7 +105,7 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
         Command::Pull(args) => pull::run(client, args).await,
         Command::Logs(args) => logs::run(client, args).await,
         Command::Exec(args) => exec::run(client, args).await,
-        Command::Run(args) => run::run(client, *args).await,
+        Command::Run(args) => Box::pin(run::run(client, *args)).await,
         Command::Delete(args) => delete::run(client, args).await,
         Command::Daemon(_) | Command::Config(_) | Command::Version(_) => Ok(ExitCode::SUCCESS),
     }

@@ -47,7 +47,7 @@ impl Inventory {
     ///
     /// [`CliError::NotFound`], [`CliError::Ambiguous`].
     pub(super) fn container(&self, name: &str) -> Result<&v1::Container, CliError> {
-        match self.one_of(self.containers_called(name), name)? {
+        match self.one_of(&self.containers_called(name), name)? {
             Some(Target::Container(container)) => Ok(container),
             _ => Err(CliError::NotFound {
                 kind: "container",
@@ -73,18 +73,19 @@ impl Inventory {
         } else {
             found
         };
-        self.one_of(found, name)?.ok_or_else(|| CliError::NotFound {
-            kind: "pod or container",
-            name: name.to_owned(),
-        })
+        self.one_of(&found, name)?
+            .ok_or_else(|| CliError::NotFound {
+                kind: "pod or container",
+                name: name.to_owned(),
+            })
     }
 
     fn one_of<'a>(
         &'a self,
-        found: Vec<Target<'a>>,
+        found: &[Target<'a>],
         name: &str,
     ) -> Result<Option<Target<'a>>, CliError> {
-        match found.as_slice() {
+        match found {
             [] => Ok(None),
             [one] => Ok(Some(*one)),
             several => {

@@ -35,33 +35,41 @@ pub(super) async fn run(mut client: Client, args: RunArgs) -> Result<ExitCode, C
     let name = pod_spec::name(&args, &random_hex(3))?;
     let pod = pod_spec::sandbox(&args, &name, &uid)?;
     let container = pod_spec::container(&args, &name, &uid);
-    provide_image(&mut client, &args).await?;
+    Box::pin(provide_image(&mut client, &args)).await?;
     // From here on there is something to clean up, so that a signal is obeyed only when it is known what.
     let mut stop = Stop::listen()?;
-    let pod_id = start_pod(&mut client, pod.clone(), &args.runtime_handler).await?;
-    let outcome = async {
-        let container_id = start_container(&mut client, &pod_id, pod, container).await?;
-        if args.detach {
-            let pod_id = pod_id.clone();
-            tell(
-                &args,
-                Started {
-                    pod_id,
-                    container_id,
-                    name,
-                },
-            )?;
-            return Ok(ExitCode::SUCCESS);
+    let pod_id = Box::pin(start_pod(&mut client, pod.clone(), &args.runtime_handler)).await?;
+    let started = Box::pin(start_container(&mut client, &pod_id, pod, container)).await;
+    let container_id = match started {
+        Ok(id) => id,
+        Err(error) => {
+            // Nobody would look for a pod that never ran anything.
+            return both(Err(error), remove_pod(&mut client, &pod_id).await);
         }
-        attach(&mut client, &container_id, &mut stop).await
-    }
-    .await;
-    let cleaned = match &outcome {
-        Ok(_) if args.detach => Ok(()),
-        Ok(_) if !args.rm => stop_pod(&mut client, &pod_id).await,
-        // Also what failed to start: nobody will look for it.
-        _ => remove_pod(&mut client, &pod_id).await,
     };
+    if args.detach {
+        let started = Started {
+            pod_id,
+            container_id,
+            name,
+        };
+        tell(&args, &started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = Box::pin(attach(&mut client, &container_id, &mut stop)).await;
+    let cleaned = if args.rm {
+        remove_pod(&mut client, &pod_id).await
+    } else {
+        stop_pod(&mut client, &pod_id).await
+    };
+    both(outcome, cleaned)
+}
+
+/// What came of it: the first failure is the program's, a second one is told as well.
+fn both(
+    outcome: Result<ExitCode, CliError>,
+    cleaned: Result<(), CliError>,
+) -> Result<ExitCode, CliError> {
     match (outcome, cleaned) {
         (Err(error), Err(left)) => {
             left.report();
@@ -148,9 +156,9 @@ async fn start_container(
     Ok(id)
 }
 
-fn tell(args: &RunArgs, started: Started) -> Result<(), CliError> {
+fn tell(args: &RunArgs, started: &Started) -> Result<(), CliError> {
     match args.output.output {
-        Format::Json => print_json(&started),
+        Format::Json => print_json(started),
         Format::Table => print(&format!("{}\n", started.pod_id)),
     }
 }
