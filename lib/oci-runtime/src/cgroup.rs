@@ -137,6 +137,23 @@ pub(crate) struct ExecCgroup {
 }
 
 impl ExecCgroup {
+    /// Kills every process in it whose program is not `program`.
+    pub(crate) async fn kill_but(&self, program: &Utf8Path) -> io::Result<()> {
+        for group in tree(&self.path()).await? {
+            for pid in processes(&group).await? {
+                let runs = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).await;
+                if runs.is_ok_and(|runs| runs == program.as_std_path()) {
+                    continue;
+                }
+                match kill_process(pid, Signal::KILL) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes it. `NotFound` if the container's is gone.
     pub(crate) fn make(parent: Utf8PathBuf, number: u64) -> io::Result<Self> {
         let name = format!("exec-{}-{number}", std::process::id());

@@ -21,6 +21,9 @@ use crate::{OciRuntime, messages};
 /// What the process itself wrote is in the pipes by then.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// Time crun has to reap a process that was killed because its time was up.
+const REAP: Duration = Duration::from_secs(2);
+
 /// A process to run in a container.
 #[derive(Clone, Debug)]
 pub struct ExecSync {
@@ -135,20 +138,33 @@ impl OciRuntime {
         let log = memory_file(b"").map_err(in_memory)?;
         let crun_log = log.try_clone().map_err(in_memory)?;
 
-        let command = self.exec_command(id, exec, &cgroup, process, crun_log);
-        let output = match command.run_any_status().await {
-            Ok(output) => output,
-            Err(e) => {
+        let command = self.exec_command(id, exec.output_limit, &cgroup, process, crun_log);
+        let mut running = std::pin::pin!(command.run_any_status());
+        let ended = match exec.timeout {
+            None => Ok(running.as_mut().await),
+            Some(timeout) => tokio::time::timeout(timeout, running.as_mut())
+                .await
+                .map_err(|_| timeout),
+        };
+        let output = match ended {
+            Ok(Ok(output)) => output,
+            Ok(Err(source)) => {
                 cgroup.end().await.map_err(in_cgroup(id))?;
-                return Err(match (e, exec.timeout) {
-                    (CommandError::Deadline { .. }, Some(timeout)) => ExecError::Timeout {
-                        id: id.to_owned(),
-                        timeout,
-                    },
-                    (source, _) => ExecError::Command {
-                        id: id.to_owned(),
-                        source,
-                    },
+                return Err(ExecError::Command {
+                    id: id.to_owned(),
+                    source,
+                });
+            }
+            Err(timeout) => {
+                // crun is spared at first: it reaps the process. Without it that would become a child of the container's
+                // init, and many an init never reaps: a zombie for each failed probe.
+                let spared = cgroup.kill_but(self.options.crun.path()).await;
+                spared.map_err(in_cgroup(id))?;
+                let _ = tokio::time::timeout(REAP, running.as_mut()).await;
+                cgroup.end().await.map_err(in_cgroup(id))?;
+                return Err(ExecError::Timeout {
+                    id: id.to_owned(),
+                    timeout,
                 });
             }
         };
@@ -187,13 +203,13 @@ impl OciRuntime {
     fn exec_command(
         &self,
         id: &str,
-        exec: &ExecSync,
+        output_limit: usize,
         cgroup: &ExecCgroup,
         process: OwnedFd,
         log: OwnedFd,
     ) -> Command {
-        let deadline = exec.timeout.unwrap_or(Duration::MAX);
-        let command = Command::new(&self.options.crun, deadline)
+        // The caller keeps the time: at its end there is more to do than to kill crun.
+        let command = Command::new(&self.options.crun, Duration::MAX)
             .args(crate::runtime::global_args(&self.options))
             .args(["--log=/proc/self/fd/4", "--log-format=json", "exec"])
             .arg("--process=/proc/self/fd/3");
@@ -206,7 +222,7 @@ impl OciRuntime {
             .arg(id)
             .file(process, 3)
             .file(log, 4)
-            .output_limit(exec.output_limit)
+            .output_limit(output_limit)
             .linger(LINGER)
     }
 
