@@ -7,6 +7,8 @@ mod layers;
 mod progress;
 mod resolve;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use oci_spec::image::ImageConfiguration;
@@ -43,6 +45,9 @@ struct Config {
     parsed: ImageConfiguration,
     json: String,
     diff_ids: Vec<Digest>,
+    /// Kept until the record is written, so that a pull that asks meanwhile finds either the flight
+    /// or the record.
+    _flight: Arc<ConfigFlight>,
 }
 
 /// Pulls an image and records it. Cancel-safe: a record is written in one transaction at the end,
@@ -84,7 +89,7 @@ pub(crate) async fn pull(
         .save(NewImage {
             id: ImageId(resolved.blobs.config.digest.clone()),
             size: unpacked.saturating_add(config.json.len() as u64),
-            config: config.json,
+            config: config.json.clone(),
             chain,
             tag: reference.repo_tag(),
             digest: reference.repo_digest(&resolved.digest),
@@ -158,10 +163,11 @@ async fn config(
     resolved: &Resolved,
 ) -> Result<Config, PullError> {
     let blob = &resolved.blobs.config;
+    // First the flight, then the look into the records, as with layers.
+    let flight = shared.configs.get(blob);
     let bytes = match shared.records.config(&ImageId(blob.digest.clone())).await? {
         Some(known) => Bytes::from(known),
         None => {
-            let flight = shared.configs.get(blob);
             let mut held = flight.lock().await;
             if let Some(bytes) = &*held {
                 bytes.clone()
@@ -179,6 +185,7 @@ async fn config(
         // It has just been parsed as JSON, so it is UTF-8.
         json: String::from_utf8_lossy(&bytes).into_owned(),
         diff_ids,
+        _flight: flight,
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nexcage_image_store::{Collected, ImageStoreError};
 
-use crate::house::House;
+use crate::house::{House, drop_when, until};
 use crate::image::{Packing, TestImage, TestLayer};
 use crate::registry::{Fault, Registry};
 
@@ -87,9 +87,7 @@ async fn a_collection_spares_a_running_pull() {
     registry.fault(&slow.digest(), 1, Fault::Slow(50));
     let name = registry.name("app:v1");
     let (pulled, ()) = tokio::join!(house.pull(&name), async {
-        while house.layers.count() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| house.layers.count() > 0).await;
         assert_eq!(house.store.collect().await.unwrap().removed, 0);
     });
     assert_eq!(pulled.unwrap().chain.len(), 2);
@@ -133,8 +131,11 @@ async fn a_restart_knows_the_images_and_sweeps_the_rest() {
     house.layers.lose(&broken.chain[0]);
     registry.fault(&half.layers[1].digest(), 1, Fault::Stall(10));
     let name = registry.name("half:v1");
-    let pull = tokio::time::timeout(Duration::from_millis(400), house.pull(&name));
-    assert!(pull.await.is_err());
+    let stalled = half.layers[1].digest();
+    drop_when(house.pull(&name), || {
+        house.layers.count() == 3 && registry.count(&stalled) == 1
+    })
+    .await;
     std::fs::write(house.root().join("spool/9.tar"), "left by a crash").unwrap();
     let house = house.reopen().await;
     assert_eq!(house.store.images().await.unwrap(), [record]);

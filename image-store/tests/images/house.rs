@@ -74,6 +74,24 @@ impl House {
     }
 }
 
+/// Waits until something is so.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Polls a future that cannot end, and drops it when something is so.
+pub(crate) async fn drop_when<T: std::fmt::Debug>(
+    future: impl Future<Output = T>,
+    condition: impl Fn() -> bool,
+) {
+    tokio::select! {
+        ended = future => panic!("ended by itself: {ended:?}"),
+        () = until(condition) => {}
+    }
+}
+
 fn root(dir: &tempfile::TempDir) -> Utf8PathBuf {
     Utf8PathBuf::try_from(dir.path().join("store")).unwrap()
 }

@@ -58,6 +58,11 @@ impl MemoryLayers {
         self.state.lock().unwrap().layers.len()
     }
 
+    /// Whether a layer is being applied or removed now.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.state.lock().unwrap().busy.is_empty()
+    }
+
     /// How long an apply takes.
     pub(crate) fn delay(&self, delay: Duration) {
         self.state.lock().unwrap().delay = delay;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use nexcage_image_store::{Credentials, PullError};
+use nexcage_image_store::{Credentials, PullError, PullProgress};
+use tokio::sync::watch;
 
-use crate::house::House;
+use crate::house::{House, drop_when, until};
 use crate::image::{Packing, TestImage, TestLayer};
 use crate::registry::{Auth, Fault, Registry};
 
@@ -72,13 +73,23 @@ async fn a_dropped_pull_hands_over_what_it_has() {
     registry.fault(&layer.digest(), 1, Fault::Stall(100_000));
     let name = registry.name("app:v1");
     let token = |token: &str| Credentials::RegistryToken(token.into());
-    let mut first = Box::pin(house.pull_as(&name, token("first")));
+    let (sender, progress) = watch::channel(PullProgress::default());
+    let reference = name.parse().unwrap();
+    let first = house.store.pull(&reference, token("first"), Some(sender));
+    let mut first = Box::pin(first);
     // Until the first pull hangs in the middle of the layer.
-    let hangs = tokio::time::timeout(Duration::from_millis(500), &mut first).await;
-    assert!(hangs.is_err());
+    drop_when(&mut first, || {
+        let progress = progress.borrow();
+        progress
+            .layers
+            .first()
+            .is_some_and(|l| l.downloaded == 100_000)
+    })
+    .await;
     registry.require(Auth::Token("second"));
     let mut second = Box::pin(house.pull_as(&name, token("second")));
-    let waits = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+    drop_when(&mut second, || registry.count("/manifests/") == 2).await;
+    let waits = tokio::time::timeout(Duration::from_millis(200), &mut second).await;
     assert!(waits.is_err());
     assert_eq!(
         registry.count(&layer.digest()),
@@ -124,8 +135,11 @@ async fn a_dropped_pull_leaves_no_file_and_no_image() {
     registry.push("app", "v1", &image);
     registry.fault(&image.layers[2].digest(), 1, Fault::Stall(50_000));
     let name = registry.name("app:v1");
-    let pull = tokio::time::timeout(Duration::from_millis(500), house.pull(&name));
-    assert!(pull.await.is_err());
+    let last = image.layers[2].digest();
+    drop_when(house.pull(&name), || {
+        house.layers.count() == 2 && registry.count(&last) == 1
+    })
+    .await;
     house.assert_spool_empty().await;
     assert_eq!(house.store.images().await.unwrap(), []);
     // What was applied is kept for the next try until somebody collects.
@@ -143,11 +157,22 @@ async fn an_apply_outlives_the_pull_that_began_it() {
     );
     house.layers.delay(Duration::from_millis(600));
     let name = registry.name("app:v1");
-    let pull = tokio::time::timeout(Duration::from_millis(300), house.pull(&name));
-    assert!(pull.await.is_err());
+    drop_when(house.pull(&name), || house.layers.is_busy()).await;
     // The store panics if it is asked to apply the layer twice at a time.
     house.pull(&name).await.unwrap();
     assert_eq!(house.layers.applied().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pull_may_run_in_a_task() {
+    let (registry, house) = (Registry::start().await, House::new().await);
+    registry.push("app", "v1", &image());
+    let (store, name) = (house.store.clone(), registry.name("app:v1"));
+    let task = tokio::spawn(async move {
+        let reference = name.parse().unwrap();
+        store.pull(&reference, Credentials::Anonymous, None).await
+    });
+    task.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -157,7 +182,7 @@ async fn closing_ends_pulls() {
     registry.fault("/blobs/", 100, Fault::Stall(0));
     let name = registry.name("app:v1");
     let (pulled, ()) = tokio::join!(house.pull(&name), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until(|| registry.count("/blobs/") > 0).await;
         house.store.close().await;
     });
     assert!(matches!(pulled, Err(PullError::Closing)), "{pulled:?}");
