@@ -34,6 +34,7 @@
 //! Start reading at `pods::run`, the thread through the whole house.
 
 mod admin;
+mod cli;
 mod containers;
 mod cri;
 mod error;
@@ -50,6 +51,5 @@ mod runtime;
 mod serve;
 mod stats;
 mod store;
-mod cli;
 
 pub use cli::main;

@@ -95,6 +95,8 @@ pub use reference::ReferenceError;
 pub use reference::ReferenceProblem;
 pub use registry::Endpoint;
 pub use registry::EndpointError;
+pub use registry::Manner;
+pub use registry::OtherRegistries;
 pub use registry::Registries;
 pub use registry::RegistryConfig;
 pub use store::Collected;

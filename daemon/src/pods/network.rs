@@ -20,7 +20,9 @@ pub(crate) struct Network {
 /// Makes and pins the pod's network namespace. When it fails, or anything after it, [`tear_down`] removes
 /// what was begun.
 pub(crate) async fn make(pod: &PodRecord) -> Result<(), OpError> {
-    let Some(netns) = &pod.netns else { return Ok(()) };
+    let Some(netns) = &pod.netns else {
+        return Ok(());
+    };
     make_netns(netns)
         .await
         .map_err(OpError::step("cannot make the pod's network namespace"))?;
@@ -39,7 +41,10 @@ pub(crate) async fn attach(runtime: &Runtime, pod: &PodRecord) -> Result<Network
         .await
         .map_err(OpError::step("cannot attach the pod to its network"))?;
     nexcage_failpoint::hit("pod.network-attached");
-    Ok(Network { ips: attached.ips, cni_result: Some(attached.result) })
+    Ok(Network {
+        ips: attached.ips,
+        cni_result: Some(attached.result),
+    })
 }
 
 /// Detaches and unpins. Succeeds when the namespace, the CNI configuration or both are gone. A plugin

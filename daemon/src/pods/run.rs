@@ -175,8 +175,10 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     network::make(&record).await?;
     // The two slow steps at once: CNI needs the namespace, not what runs in it. Both run to their end, so that
     // what has to be cleaned up after a failure of one is not still being made by the other.
-    let (running, network) =
-        tokio::join!(start_sandbox(runtime, &record), network::attach(runtime, &record));
+    let (running, network) = tokio::join!(
+        start_sandbox(runtime, &record),
+        network::attach(runtime, &record)
+    );
     let (running, network) = (running?, network?);
     pod.commit(&runtime.store, |r| {
         r.phase = PodPhase::Ready;
@@ -189,10 +191,7 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     Ok(())
 }
 
-async fn start_sandbox(
-    runtime: &Runtime,
-    record: &PodRecord,
-) -> Result<RunningSandbox, OpError> {
+async fn start_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<RunningSandbox, OpError> {
     let backend = runtime.backends.get(&record.backend)?;
     let started = backend.start(&record.sandbox).await;
     let running = started.map_err(|e| runtime.backends.refusal(e))?;

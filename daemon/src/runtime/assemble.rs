@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use nexcage_cni::{Cni, CniOptions};
 use nexcage_command::{Program, ProgramError};
-use nexcage_config::{CgroupDriver, Config, Registry};
+use nexcage_config::{CgroupDriver, Config};
 use nexcage_image_store::apply::ApplyLimits;
-use nexcage_image_store::{
-    Endpoint, EndpointError, ImageStore, ImageStoreOptions, Registries, RegistryConfig,
-};
+use nexcage_image_store::{ImageStore, ImageStoreOptions};
 use nexcage_lxc::{LxcBackend, LxcOptions};
 use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
 use nexcage_overlay::{OverlayOptions, OverlayStore};
@@ -20,6 +18,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::paths::OciPaths;
+use super::registries::registries;
 use super::{Backends, Paths, Runtime};
 use crate::containers::node_facts;
 use crate::error::BoxError;
@@ -76,7 +76,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
     } else {
         CgroupManager::Disabled
     };
-    let oci = oci_runtime(&paths, paths.crun(), cgroup_manager)?;
+    let oci = oci_runtime(paths.oci(), cgroup_manager)?;
     let backends = make_backends(&config, &paths, &node).await?;
     let tasks = TaskTracker::new();
     let container_facts = node_facts(&config).map_err(AssembleError::step(
@@ -160,7 +160,7 @@ async fn open_images(config: &Config, paths: &Paths) -> Result<ImageStore, Assem
         )))?;
     let images = &config.images;
     let options = ImageStoreOptions {
-        registries: registries(config)
+        registries: registries(&config.images)
             .map_err(AssembleError::step("images.registries cannot be used"))?,
         max_parallel_downloads: usize::try_from(images.max_parallel_downloads).unwrap_or(1),
         progress_timeout: Duration::from_secs(images.progress_timeout_seconds),
@@ -177,39 +177,16 @@ async fn open_images(config: &Config, paths: &Paths) -> Result<ImageStore, Assem
         )))
 }
 
-/// The configuration's registries in the image store's terms.
-fn registries(config: &Config) -> Result<Registries, EndpointError> {
-    let of = |registry: &Registry, url: &str| {
-        let mut endpoint = Endpoint::parse(url)?;
-        endpoint.ca_files = registry.ca_file.iter().map(|f| f.to_path_buf()).collect();
-        endpoint.skip_verify = registry.skip_verify;
-        Ok(endpoint)
-    };
-    let mut hosts = std::collections::BTreeMap::new();
-    for (host, registry) in &config.images.registries {
-        let mirrors = registry
-            .mirrors
-            .iter()
-            .map(|url| of(registry, url.as_str()));
-        let mirrors = mirrors.collect::<Result<Vec<_>, EndpointError>>()?;
-        let scheme = if registry.plain_http { "http" } else { "https" };
-        let server = of(registry, &format!("{scheme}://{host}")).ok();
-        hosts.insert(host.clone(), RegistryConfig { mirrors, server });
-    }
-    Ok(Registries { hosts })
-}
-
 fn oci_runtime(
-    paths: &Paths,
-    root: camino::Utf8PathBuf,
+    paths: OciPaths,
     cgroup_manager: CgroupManager,
 ) -> Result<OciRuntime, AssembleError> {
     Ok(OciRuntime::new(OciRuntimeOptions {
         crun: Program::find("crun", "crun")?,
         conmon: Program::find("conmon", "conmon")?,
-        root,
-        exit_dir: paths.exits(),
-        monitor_dir: paths.monitors(),
+        root: paths.root,
+        exit_dir: paths.exits,
+        monitor_dir: paths.monitors,
         cgroup_manager,
         deadline: OCI_DEADLINE,
     }))
@@ -248,7 +225,7 @@ async fn make_backends(
         Arc::clone(&cgroups),
     );
     // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.
-    let sandboxes = oci_runtime(paths, paths.crun_sandboxes(), CgroupManager::Disabled)?;
+    let sandboxes = oci_runtime(paths.oci_sandboxes(), CgroupManager::Disabled)?;
     let host = HostBackend::new(HostOptions { rootfs }, cgroups, sandboxes);
     Ok(Backends::new(Arc::new(lxc), Arc::new(host), config.clone()))
 }

@@ -3,6 +3,7 @@
 mod assemble;
 mod backends;
 mod paths;
+mod registries;
 mod status;
 
 use std::future::Future;

@@ -3,6 +3,31 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_config::Config;
 
+/// Directories of one OCI runtime. Their names are short because sockets are in them.
+#[derive(Clone, Debug)]
+pub(crate) struct OciPaths {
+    /// `crun --root`.
+    pub(crate) root: Utf8PathBuf,
+    /// `conmon --exit-dir`.
+    pub(crate) exits: Utf8PathBuf,
+    /// What else conmon leaves.
+    pub(crate) monitors: Utf8PathBuf,
+}
+
+impl OciPaths {
+    fn new(dir: &Utf8Path) -> Self {
+        Self {
+            root: dir.join("c"),
+            exits: dir.join("e"),
+            monitors: dir.join("m"),
+        }
+    }
+
+    fn directories(&self) -> [(Utf8PathBuf, u32); 3] {
+        [&self.root, &self.exits, &self.monitors].map(|dir| (dir.clone(), 0o700))
+    }
+}
+
 /// Directories and files of this daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -65,22 +90,15 @@ impl Paths {
         self.bundles().join(id)
     }
 
-    pub(crate) fn crun(&self) -> Utf8PathBuf {
-        self.run.join("crun")
+    /// What crun and conmon keep of app containers.
+    pub(crate) fn oci(&self) -> OciPaths {
+        OciPaths::new(&self.run.join("oci"))
     }
 
-    /// crun's state of the sandboxes of the `host` backend.
-    pub(crate) fn crun_sandboxes(&self) -> Utf8PathBuf {
-        self.run.join("crun-sandboxes")
-    }
-
-    pub(crate) fn exits(&self) -> Utf8PathBuf {
-        self.run.join("exits")
-    }
-
-    /// Short: conmon's sockets are below it.
-    pub(crate) fn monitors(&self) -> Utf8PathBuf {
-        self.run.join("m")
+    /// What crun keeps of the sandboxes of the `host` backend. Apart from the others: whoever owns these directories
+    /// removes what it does not know in them.
+    pub(crate) fn oci_sandboxes(&self) -> OciPaths {
+        OciPaths::new(&self.run.join("sb"))
     }
 
     pub(crate) fn netns_dir(&self) -> &Utf8Path {
@@ -106,16 +124,16 @@ impl Paths {
     /// Directories that must exist before anything runs, with their modes. Those that a user
     /// namespace's root must pass through let others pass.
     pub(crate) fn directories(&self) -> Vec<(Utf8PathBuf, u32)> {
-        vec![
+        [
             (self.root.clone(), 0o711),
             (self.run.clone(), 0o711),
             (self.images(), 0o700),
             (self.pods(), 0o711),
             (self.bundles(), 0o711),
-            (self.crun(), 0o700),
-            (self.crun_sandboxes(), 0o700),
-            (self.exits(), 0o700),
-            (self.monitors(), 0o700),
         ]
+        .into_iter()
+        .chain(self.oci().directories())
+        .chain(self.oci_sandboxes().directories())
+        .collect()
     }
 }

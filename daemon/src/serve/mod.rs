@@ -86,6 +86,7 @@ async fn serve(
     notifier.ready();
     grpc::serve(&runtime, listener, DRAIN).await;
     notifier.stopping();
+    runtime.images.close().await;
     runtime.tasks.close();
     if tokio::time::timeout(DRAIN, runtime.tasks.wait())
         .await

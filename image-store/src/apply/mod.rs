@@ -24,8 +24,8 @@
 //!   by the kernel, and `..` stops at the root. A name with `..` is refused.
 //! * Speak to overlayfs: attributes in `trusted.` are dropped, character device 0/0 is refused.
 //! * Use memory without bound: long names, PAX headers and sparse maps have limits, times of
-//!   directories are put right on leaving them instead of being collected. With
-//!   [`Whiteouts::Remove`] an entry costs some 10 bytes, and entries are limited.
+//!   directories are put right on leaving them instead of being collected. An entry costs some 16
+//!   bytes of memory, and entries are limited.
 //! * Use disk or time without bound: see [`ApplyLimits`]; links and steps of one path are limited.
 //!
 //! # What differs from other unpackers

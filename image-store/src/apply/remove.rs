@@ -1,4 +1,4 @@
-//! Taking things out of a tree.
+//! Taking things out of a tree, and remembering what to leave there.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -9,23 +9,8 @@ use rustix::io::Result;
 use super::sys;
 use super::tree::keeping_mtime;
 
-/// Removes `name` in `dir`, whatever it is. Not deeper than the depth of one layer, which is limited.
-pub(super) fn remove(dir: impl AsFd, name: &[u8]) -> Result<()> {
-    let dir = dir.as_fd();
-    match sys::stat(dir, name)? {
-        None => Ok(()),
-        Some(stat) if sys::is_dir(&stat) => {
-            let inner = sys::open_dir(dir, name)?;
-            for child in sys::names(&inner)? {
-                remove(&inner, &child)?;
-            }
-            sys::rmdir(dir, name)
-        }
-        Some(_) => sys::unlink(dir, name),
-    }
-}
-
-/// What this layer has put into a merged tree: whiteouts remove what was there before it, and nothing else.
+/// What this layer has entries for. Whiteouts remove everything else: in a merged tree what was there before,
+/// in the layer's own directory what was only made for other entries, as whiteouts were.
 ///
 /// An entry is remembered as 8 bytes, a keyed hash of its directory's inode and its name.
 #[derive(Debug, Default)]
@@ -43,7 +28,27 @@ impl Written {
         self.entries.insert(self.key(dir_inode, name));
     }
 
-    /// Removes what is older than this layer from the directory `dir`. Says whether anything stays.
+    /// Removes `name` in `dir`, whatever it is. Not deeper than the depth of one layer, which is limited.
+    ///
+    /// Entries below are forgotten: the next directory may get the inode of one that is gone.
+    pub(super) fn remove(&mut self, dir: impl AsFd, name: &[u8]) -> Result<()> {
+        let dir = dir.as_fd();
+        match sys::stat(dir, name)? {
+            None => Ok(()),
+            Some(stat) if sys::is_dir(&stat) => {
+                let inner = sys::open_dir(dir, name)?;
+                for child in sys::names(&inner)? {
+                    self.remove(&inner, &child)?;
+                    let key = self.key(stat.stx_ino, &child);
+                    self.entries.remove(&key);
+                }
+                sys::rmdir(dir, name)
+            }
+            Some(_) => sys::unlink(dir, name),
+        }
+    }
+
+    /// Removes what this layer has no entries for from the directory `dir`. Says whether anything stays.
     pub(super) fn prune_all(&self, dir: impl AsFd) -> Result<bool> {
         let dir = dir.as_fd();
         let mut stays = false;

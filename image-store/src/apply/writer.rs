@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::archive::{Archive, Entry, Kind};
 use super::error::{ApplyError, Doing, shown};
 use super::path::{Components, Place, components, place};
-use super::remove::{Written, remove};
+use super::remove::Written;
 use super::sys::{self, Attributes};
 use super::tree::{Found, Node, Tree, keeping_mtime};
 use super::{Applied, ApplyLimits};
@@ -20,17 +20,16 @@ pub(super) struct Writer<'a> {
     tree: Tree<'a>,
     limits: &'a ApplyLimits,
     done: Applied,
-    /// Only for a tree that holds the layers below.
-    written: Option<Written>,
+    written: Written,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(tree: Tree<'a>, limits: &'a ApplyLimits) -> Self {
         Self {
-            written: (!tree.overlay).then(Written::default),
             tree,
             limits,
             done: Applied::default(),
+            written: Written::default(),
         }
     }
 
@@ -101,9 +100,8 @@ impl<'a> Writer<'a> {
             Kind::BlockDevice => self.device(entry, parent, name, FileType::BlockDevice)?,
             Kind::Fifo => self.device(entry, parent, name, FileType::Fifo)?,
         }
-        if let Some(written) = &mut self.written {
-            written.insert(self.tree.parent(&entry.path, parent)?.inode, name);
-        }
+        let dir = self.tree.parent(&entry.path, parent)?.inode;
+        self.written.insert(dir, name);
         Ok(())
     }
 
@@ -117,7 +115,8 @@ impl<'a> Writer<'a> {
         self.spend(&entry.path, entry.size)?;
         let dir = &self.tree.parent(&entry.path, parent)?.dir;
         let file = File::from(
-            replacing(dir, name, || create(dir, name)).doing(&entry.path, "create the file")?,
+            replacing(&mut self.written, dir, name, || create(dir, name))
+                .doing(&entry.path, "create the file")?,
         );
         for segment in &entry.segments {
             let (mut at, end) = (segment.offset, segment.offset + segment.length);
@@ -203,7 +202,8 @@ impl<'a> Writer<'a> {
         make: impl Fn(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), ApplyError> {
         let dir = &self.tree.parent(&entry.path, parent)?.dir;
-        replacing(dir, name, || make(dir)).doing(&entry.path, "create the link or device")?;
+        replacing(&mut self.written, dir, name, || make(dir))
+            .doing(&entry.path, "create the link or device")?;
         attributes(entry)
             .set_at(dir, name, entry.kind == Kind::Symlink)
             .doing(&entry.path, "set the attributes of the link or device")?;
@@ -229,7 +229,7 @@ impl<'a> Writer<'a> {
         if (source_inode.stx_ino, &target[..]) == (into.inode, name) {
             return Err(refused("a hard link to itself"));
         }
-        replacing(&into.dir, name, || {
+        replacing(&mut self.written, &into.dir, name, || {
             rustix::fs::linkat(&source, &target[..], &into.dir, name, AtFlags::empty())
         })
         .doing(&entry.path, "create the hard link")
@@ -330,31 +330,39 @@ impl<'a> Writer<'a> {
         name: &[u8],
     ) -> Result<(), ApplyError> {
         let path = &entry.path;
-        if let Some(written) = &self.written {
+        if !self.tree.overlay {
             if let Some(dir) = self.tree.existing(path, parent)? {
-                keeping_mtime(&dir, || written.prune(&dir, name)).doing(path, "remove the file")?;
+                keeping_mtime(&dir, || self.written.prune(&dir, name))
+                    .doing(path, "remove the file")?;
             }
             return Ok(());
         }
-        match self.tree.find(path, parent, name)? {
-            Found::Nothing => return Ok(()),
-            Found::Directory(Node {
-                upper: Some(dir),
-                lowers,
-            }) => {
-                return match lowers.is_empty() {
-                    true => Ok(()),
-                    false => sys::set_opaque(dir).doing(path, "mark the directory opaque"),
-                };
-            }
-            Found::Directory(_) | Found::Symlink(_) | Found::Other => {}
+        let found = self.tree.find(path, parent, name)?;
+        if matches!(found, Found::Nothing) {
+            return Ok(());
         }
         let dir = &self.tree.parent(path, parent)?.dir;
-        match sys::make_whiteout(dir, name) {
-            // This layer has put something there, which hides what is below.
-            Err(Errno::EXIST) => return Ok(()),
-            made => made.doing(path, "make the whiteout")?,
+        if self
+            .written
+            .prune(dir, name)
+            .doing(path, "remove the file")?
+        {
+            return match found {
+                Found::Directory(Node {
+                    upper: Some(dir),
+                    lowers,
+                }) if !lowers.is_empty() => {
+                    sys::set_opaque(dir).doing(path, "mark the directory opaque")
+                }
+                _ => Ok(()),
+            };
         }
+        // What this layer had there, it had only to hold whiteouts or the target of a link.
+        if matches!(self.tree.find(path, parent, name)?, Found::Nothing) {
+            return Ok(());
+        }
+        let dir = &self.tree.parent(path, parent)?.dir;
+        sys::make_whiteout(dir, name).doing(path, "make the whiteout")?;
         self.done.inodes += 1;
         Ok(())
     }
@@ -362,9 +370,9 @@ impl<'a> Writer<'a> {
     /// Hides everything lower layers have in the directory `dir`.
     fn opaque(&mut self, entry: &Entry, dir: &Components) -> Result<(), ApplyError> {
         let path = &entry.path;
-        if let Some(written) = &self.written {
+        if !self.tree.overlay {
             if let Some(dir) = self.tree.existing(path, dir)? {
-                written.prune_all(&dir).doing(path, "empty the directory")?;
+                (self.written.prune_all(&dir)).doing(path, "empty the directory")?;
             }
             return Ok(());
         }
@@ -380,6 +388,7 @@ impl<'a> Writer<'a> {
             .stx_ino;
         let parent = self.tree.parent(path, dir)?;
         if parent.inode != root {
+            (self.written.prune_all(&parent.dir)).doing(path, "empty the directory")?;
             return sys::set_opaque(&parent.dir).doing(path, "mark the directory opaque");
         }
         // overlayfs does not look for the mark on the root itself.
@@ -442,13 +451,14 @@ fn create(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Makes something new as `name`; what is there makes room.
 fn replacing<T>(
+    written: &mut Written,
     dir: &OwnedFd,
     name: &[u8],
     make: impl Fn() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     match make() {
         Err(Errno::EXIST) => {
-            remove(dir, name)?;
+            written.remove(dir, name)?;
             make()
         }
         other => other,

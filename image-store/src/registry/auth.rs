@@ -178,6 +178,7 @@ impl Auth {
             client,
             &realm,
             &HeaderMap::new(),
+            &HeaderMap::new(),
             authorization.as_ref(),
             deadline,
         )

@@ -66,14 +66,14 @@ fn build(endpoint: &Endpoint) -> Result<reqwest::Client, Failure> {
     let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| settings(format!("TLS cannot be used: {e}")))?;
-    let mut tls = if endpoint.skip_verify {
+    let mut tls = if endpoint.manner.skip_verify {
         tls.dangerous()
             .with_custom_certificate_verifier(Arc::new(super::skip_verify::AnyCertificate::new(
                 &provider,
             )))
             .with_no_client_auth()
     } else {
-        tls.with_root_certificates(roots(&endpoint.ca_files)?)
+        tls.with_root_certificates(roots(&endpoint.manner.ca_files)?)
             .with_no_client_auth()
     };
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -125,7 +125,7 @@ mod tests {
         let file = Utf8PathBuf::try_from(dir.path().join("ca.pem")).unwrap();
         std::fs::write(&file, "not a certificate").unwrap();
         let mut endpoint = Endpoint::parse("https://quay.io").unwrap();
-        endpoint.ca_files.push(file.clone());
+        endpoint.manner.ca_files.push(file.clone());
         let failure = Connections::default().client(&endpoint).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Settings);
         assert!(failure.detail.contains(file.as_str()), "{}", failure.detail);

@@ -177,8 +177,9 @@ impl Host {
     ) -> Result<Response, Failure> {
         let client = self.connections.client(&self.candidate.endpoint).await?;
         let url = self.url(path);
+        let own = self.own_headers()?;
         let used = self.auth.header().await;
-        let answer = http::get(&client, &url, &headers, used.as_ref(), deadline).await?;
+        let answer = http::get(&client, &url, &headers, &own, used.as_ref(), deadline).await?;
         if answer.response.status() != StatusCode::UNAUTHORIZED || answer.elsewhere.is_some() {
             return answer.expect(wanted, deadline).await;
         }
@@ -191,10 +192,28 @@ impl Host {
             return answer.expect(wanted, deadline).await;
         }
         let header = self.auth.header().await;
-        http::get(&client, &url, &headers, header.as_ref(), deadline)
+        http::get(&client, &url, &headers, &own, header.as_ref(), deadline)
             .await?
             .expect(wanted, deadline)
             .await
+    }
+
+    /// Headers that the settings have for this server alone.
+    fn own_headers(&self) -> Result<HeaderMap, Failure> {
+        let settings = &self.candidate.endpoint.manner.headers;
+        let bad = |name: &str| {
+            let detail = format!("the header {name:?} in the settings is not one");
+            Failure::new(super::failure::FailureKind::Settings, detail)
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in settings {
+            let parsed = HeaderName::try_from(name)
+                .ok()
+                .zip(HeaderValue::try_from(value).ok());
+            let (key, value) = parsed.ok_or_else(|| bad(name))?;
+            headers.insert(key, value);
+        }
+        Ok(headers)
     }
 
     fn url(&self, path: &str) -> Url {

@@ -12,6 +12,30 @@ use url::{Host, Url};
 pub struct Registries {
     /// The settings.
     pub hosts: BTreeMap<String, RegistryConfig>,
+    /// Those of every registry that is not listed.
+    pub others: Option<OtherRegistries>,
+}
+
+/// How registries that are not listed are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherRegistries {
+    /// As [`RegistryConfig::mirrors`].
+    pub mirrors: Vec<Endpoint>,
+    /// Plain http to the registry itself.
+    pub plain_http: bool,
+    /// As the fields of [`Endpoint`], for the registry itself.
+    pub manner: Manner,
+}
+
+/// How to talk to a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Manner {
+    /// Files with certificates (PEM) to trust besides the system's.
+    pub ca_files: Vec<Utf8PathBuf>,
+    /// Accept any certificate.
+    pub skip_verify: bool,
+    /// Headers sent with each request, but never to where a redirect leads. Not for credentials.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How one registry is reached.
@@ -29,10 +53,8 @@ pub struct RegistryConfig {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     url: Url,
-    /// Files with certificates (PEM) to trust besides the system's.
-    pub ca_files: Vec<Utf8PathBuf>,
-    /// Accept any certificate.
-    pub skip_verify: bool,
+    /// How to talk to it.
+    pub manner: Manner,
 }
 
 /// Why a text is not the address of a registry server.
@@ -88,9 +110,27 @@ impl Endpoint {
         parsed.set_path(&api);
         Ok(Self {
             url: parsed,
-            ca_files: Vec::new(),
-            skip_verify: false,
+            manner: Manner::default(),
         })
+    }
+
+    /// The server of the registry that references call `registry`: at its own name, by https; by plain http if asked to, or if it is
+    /// this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`] if the name is not a host with at most a port.
+    pub fn of_registry(registry: &str, plain_http: bool) -> Result<Self, EndpointError> {
+        // The name under which Docker Hub serves the registry API.
+        let host = match registry {
+            "docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        let secure = Self::parse(&format!("https://{host}"))?;
+        if plain_http || secure.is_loopback() {
+            return Self::parse(&format!("http://{host}"));
+        }
+        Ok(secure)
     }
 
     /// Root of the API, ending in `/v2/`.
@@ -134,9 +174,12 @@ impl Registries {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(registry))
             .map(|(_, config)| config);
-        let mut candidates: Vec<Candidate> = config
-            .map(|c| c.mirrors.as_slice())
-            .unwrap_or_default()
+        let mirrors = match (config, &self.others) {
+            (Some(config), _) => config.mirrors.as_slice(),
+            (None, Some(others)) => others.mirrors.as_slice(),
+            (None, None) => &[],
+        };
+        let mut candidates: Vec<Candidate> = mirrors
             .iter()
             .map(|mirror| Candidate {
                 endpoint: mirror.clone(),
@@ -145,7 +188,7 @@ impl Registries {
             .collect();
         let server = match config.and_then(|c| c.server.clone()) {
             Some(server) => server,
-            None => default_server(registry)?,
+            None => self.unlisted(registry, config.is_none())?,
         };
         candidates.push(Candidate {
             endpoint: server,
@@ -153,19 +196,16 @@ impl Registries {
         });
         Ok(candidates)
     }
-}
 
-fn default_server(registry: &str) -> Result<Endpoint, EndpointError> {
-    // The name under which Docker Hub serves the registry API.
-    let host = match registry {
-        "docker.io" => "registry-1.docker.io",
-        other => other,
-    };
-    let secure = Endpoint::parse(&format!("https://{host}"))?;
-    if secure.is_loopback() {
-        return Endpoint::parse(&format!("http://{host}"));
+    /// The server of a registry without one of its own in the settings.
+    fn unlisted(&self, registry: &str, by_others: bool) -> Result<Endpoint, EndpointError> {
+        let others = self.others.as_ref().filter(|_| by_others);
+        let mut server = Endpoint::of_registry(registry, others.is_some_and(|o| o.plain_http))?;
+        if let Some(others) = others {
+            server.manner = others.manner.clone();
+        }
+        Ok(server)
     }
-    Ok(secure)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub(super) async fn get(
     client: &reqwest::Client,
     start: &Url,
     headers: &HeaderMap,
+    own: &HeaderMap,
     authorization: Option<&HeaderValue>,
     deadline: Duration,
 ) -> Result<Answer, Failure> {
@@ -45,6 +46,9 @@ pub(super) async fn get(
             .header(ACCEPT_ENCODING, "identity");
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
+        }
+        if elsewhere.is_none() {
+            request = request.headers(own.clone());
         }
         let response = send(request, deadline).await?;
         if !is_redirect(response.status()) {

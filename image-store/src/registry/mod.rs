@@ -13,6 +13,8 @@ mod skip_verify;
 
 pub use hosts::Endpoint;
 pub use hosts::EndpointError;
+pub use hosts::Manner;
+pub use hosts::OtherRegistries;
 pub use hosts::Registries;
 pub use hosts::RegistryConfig;
 

@@ -60,7 +60,10 @@ fn ca_file() -> Utf8PathBuf {
 #[tokio::test]
 async fn a_ca_of_ones_own() {
     let registry = registry().await;
-    let house = house(&registry, |endpoint| endpoint.ca_files.push(ca_file())).await;
+    let house = house(&registry, |endpoint| {
+        endpoint.manner.ca_files.push(ca_file())
+    })
+    .await;
     registry.require(Auth::Bearer(None));
     house.pull(&registry.name("app:v1")).await.unwrap();
 }
@@ -68,7 +71,7 @@ async fn a_ca_of_ones_own() {
 #[tokio::test]
 async fn any_certificate_if_one_says_so() {
     let registry = registry().await;
-    let house = house(&registry, |endpoint| endpoint.skip_verify = true).await;
+    let house = house(&registry, |endpoint| endpoint.manner.skip_verify = true).await;
     house.pull(&registry.name("app:v1")).await.unwrap();
 }
 
@@ -90,7 +93,10 @@ async fn a_stranger_is_not_believed() {
 #[tokio::test]
 async fn a_redirect_to_plain_http_is_not_followed() {
     let (registry, plain) = (registry().await, Registry::start().await);
-    let house = house(&registry, |endpoint| endpoint.ca_files.push(ca_file())).await;
+    let house = house(&registry, |endpoint| {
+        endpoint.manner.ca_files.push(ca_file())
+    })
+    .await;
     let there = vec![("location", format!("{}/x", plain.url()))];
     let away = crate::registry::Fault::Answer(302, there, Vec::new());
     registry.fault("/blobs/", 100, away);
