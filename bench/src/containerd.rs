@@ -50,7 +50,8 @@ impl Containerd {
     }
 }
 
-/// Everything not said is containerd's default.
+/// Everything not said is containerd's default. Without `restrict_oom_score_adj` there are no pods where root has no
+/// `CAP_SYS_RESOURCE`, such as inside of a container.
 fn config(registry: SocketAddr) -> String {
     let kind = Kind::Containerd;
     let (root, run) = (stage::root(kind), stage::run(kind));
@@ -69,6 +70,7 @@ path = "{root}/opt"
 sandbox_image = "{PAUSE}"
 stream_server_address = "127.0.0.1"
 stream_server_port = "0"
+restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 conf_dir = "{root}/cni.d"

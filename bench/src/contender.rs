@@ -78,11 +78,13 @@ impl Contender {
     }
 
     /// From nothing to a running container.
-    pub(crate) async fn start(&mut self, number: u32) -> anyhow::Result<Pod> {
+    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<Pod> {
         match self {
             Self::Floor(floor) => floor.start(number).map(Pod::Floor),
-            Self::Nexcage(daemon) => daemon.client.start(number).await.map(Pod::Cri),
-            Self::Containerd(daemon) => daemon.client.start(number).await.map(Pod::Cri),
+            // Boxed, as CRI's messages are large.
+            Self::Nexcage(Nexcage { client, .. }) | Self::Containerd(Containerd { client, .. }) => {
+                Box::pin(client.start(number)).await.map(Pod::Cri)
+            }
         }
     }
 

@@ -38,19 +38,29 @@ struct Cgroups {
     mount: &'static str,
     /// Whether crun can use them; it refuses hosts that still mount cgroup v1 controllers.
     usable: bool,
+    /// Mount points of all hierarchies.
+    hierarchies: Vec<Utf8PathBuf>,
 }
 
 impl Cgroups {
-    fn find() -> Self {
-        let unified = fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false);
-        Self {
-            mount: if unified {
-                "/sys/fs/cgroup"
-            } else {
-                "/sys/fs/cgroup/unified"
-            },
-            usable: unified,
+    fn find() -> anyhow::Result<Self> {
+        let top = Utf8Path::new("/sys/fs/cgroup");
+        if top.join("cgroup.controllers").exists() {
+            return Ok(Self {
+                mount: "/sys/fs/cgroup",
+                usable: true,
+                hierarchies: vec![top.to_owned()],
+            });
         }
+        let entries = top.read_dir_utf8().context("cannot read /sys/fs/cgroup")?;
+        let hierarchies = entries.map(|entry| Ok(entry?.into_path()));
+        Ok(Self {
+            mount: "/sys/fs/cgroup/unified",
+            usable: false,
+            hierarchies: hierarchies
+                .collect::<std::io::Result<_>>()
+                .context("cannot read /sys/fs/cgroup")?,
+        })
     }
 }
 
@@ -91,7 +101,7 @@ impl Floor {
         Ok(Self {
             root,
             run: run_dir,
-            cgroups: Cgroups::find(),
+            cgroups: Cgroups::find()?,
         })
     }
 
@@ -150,7 +160,7 @@ impl Floor {
         let file = dir.join("config");
         fs::write(&file, self.lxc_config(name)).with_context(|| format!("cannot write {file}"))?;
         // The daemon keeps its standard streams: /dev/null, not a pipe that nobody would see the end of.
-        let status = command("lxc-start")
+        let status = command("/usr/bin/lxc-start")
             .args(["--daemon", "--quiet", "--name", name])
             .args(["--lxcpath", lxc.as_str(), "--rcfile", file.as_str()])
             .args([
@@ -159,6 +169,8 @@ impl Floor {
                 "--logpriority",
                 "WARN",
             ])
+            // As nexcage: not where newuidmap is, which maps only what /etc/subuid gives to root.
+            .env("PATH", "/usr/sbin:/sbin")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -199,18 +211,18 @@ impl Floor {
             .join(name)
     }
 
+    /// LXC makes them in every hierarchy and leaves some.
     fn remove_cgroups(&self, name: &str) -> anyhow::Result<()> {
-        let pod = self.pod_cgroup(name);
-        for below in [&format!("ct/{name}"), "ct/sandbox", "ct", "monitor", ""] {
-            let dir = if below.is_empty() {
-                pod.clone()
-            } else {
-                pod.join(below)
-            };
-            // LXC removes most of it, a moment after its monitor has ended.
-            process::until(&format!("{dir} is removed"), || {
-                Ok(fs::remove_dir(&dir).is_ok() || !dir.exists())
-            })?;
+        let app = format!("ct/{name}");
+        for hierarchy in &self.cgroups.hierarchies {
+            let pod = hierarchy.join(format!("{}-floor", stage::NAME)).join(name);
+            for below in [&app, "ct/sandbox", "ct", "monitor", "lxc.pivot", ""] {
+                let dir = Utf8PathBuf::from(pod.join(below).as_str().trim_end_matches('/'));
+                // A process that has just ended may still be counted.
+                process::until(&format!("{dir} is removed"), || {
+                    Ok(fs::remove_dir(&dir).is_ok() || !dir.exists())
+                })?;
+            }
         }
         Ok(())
     }

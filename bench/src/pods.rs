@@ -51,7 +51,7 @@ pub(crate) async fn bench(run: &Run, count: u16, only: &[Kind]) -> anyhow::Resul
     let mut rounds = time(&mut contenders, count.into()).await?;
     println!("memory with {count} pods at one time");
     let mut measured = BTreeMap::new();
-    for contender in &mut contenders {
+    for contender in &contenders {
         let kind = contender.kind();
         let mut result = weigh(contender, count.into()).await?;
         let rounds = rounds.remove(&kind).unwrap_or_default();
@@ -91,7 +91,7 @@ async fn time(
     let mut rounds: BTreeMap<Kind, Vec<Round>> = BTreeMap::new();
     for number in 0..WARM_UP + count {
         contenders.rotate_left(1);
-        for contender in contenders.iter_mut() {
+        for contender in contenders.iter() {
             let round = round(contender, number).await?;
             if number >= WARM_UP {
                 rounds.entry(contender.kind()).or_default().push(round);
@@ -101,7 +101,7 @@ async fn time(
     Ok(rounds)
 }
 
-async fn round(contender: &mut Contender, number: u32) -> anyhow::Result<Round> {
+async fn round(contender: &Contender, number: u32) -> anyhow::Result<Round> {
     let begun = Instant::now();
     let pod = contender.start(number).await?;
     let to_running = milliseconds(begun.elapsed());
@@ -119,7 +119,7 @@ async fn round(contender: &mut Contender, number: u32) -> anyhow::Result<Round> 
 }
 
 /// Memory with many pods at one time.
-async fn weigh(contender: &mut Contender, count: u32) -> anyhow::Result<Measured> {
+async fn weigh(contender: &Contender, count: u32) -> anyhow::Result<Measured> {
     let mut result = Measured::default();
     if let Some(client) = contender.client() {
         result.version = client.version().await?;
