@@ -11,6 +11,7 @@
 mod bench;
 mod cache;
 mod critools;
+mod demo;
 mod deps;
 mod fuzz;
 mod images;
@@ -33,6 +34,8 @@ struct Cli {
 enum Chore {
     /// Install what building and testing need: Debian packages, Rust components, cargo-deny.
     Deps,
+    /// Show nexcage's main job on real parts, as root, and leave nothing behind.
+    Demo,
     /// Run the fuzz targets, or one of them; see fuzz/README.md.
     Fuzz {
         /// Which target; all of them if left out.
@@ -61,6 +64,7 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Deps => deps::install_all(),
+        Chore::Demo => demo::play(),
         Chore::Bench { what } => bench::bench(&what),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),

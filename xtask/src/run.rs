@@ -23,6 +23,14 @@ pub(crate) fn workspace() -> Utf8PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Utf8PathBuf {
+    match std::env::var("CARGO_TARGET_DIR") {
+        Ok(dir) => workspace().join(dir),
+        Err(_) => workspace().join("target"),
+    }
+}
+
 /// `cargo` as it runs this very program, in the root of the workspace.
 pub(crate) fn cargo() -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -27,6 +27,7 @@ pub(super) enum Command {
     Daemon(DaemonArgs),
     Version(VersionArgs),
     List(ListArgs),
+    Stats(StatsArgs),
     Images(ImagesArgs),
     Pull(PullArgs),
     Logs(LogsArgs),
@@ -95,6 +96,17 @@ pub(super) struct ListArgs {
     /// Do not shorten image ids
     #[arg(long)]
     pub(super) no_trunc: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Show what running containers use
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  nexcage stats\n\nCPU is measured over one second, in percent of one CPU.\n\n\
+    JSON: an array of containers: id, name, pod_id, pod, cpu_percent, memory_bytes, disk_bytes (null where not known)"
+)]
+pub(super) struct StatsArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -187,10 +199,13 @@ pub(super) struct RunArgs {
     /// Name of pod and container [default: from the image]
     #[arg(long)]
     pub(super) name: Option<String>,
+    /// Run the container in this pod, which runs already, instead of one of its own
+    #[arg(long, value_name = "POD", conflicts_with_all = ["namespace", "publish", "network", "runtime_handler"])]
+    pub(super) pod: Option<String>,
     /// Namespace of the pod
     #[arg(long, default_value = "default")]
     pub(super) namespace: String,
-    /// Remove the pod afterwards
+    /// Remove the pod afterwards; with --pod, the container
     #[arg(long, conflicts_with = "detach")]
     pub(super) rm: bool,
     /// Only start it, and print the pod's id

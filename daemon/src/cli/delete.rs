@@ -96,7 +96,7 @@ pub(super) async fn stop_container(
         .map_err(CliError::rpc(format!("cannot stop container {id}")))
 }
 
-async fn remove_container(client: &mut Client, id: &str) -> Result<(), CliError> {
+pub(super) async fn remove_container(client: &mut Client, id: &str) -> Result<(), CliError> {
     let message = v1::RemoveContainerRequest {
         container_id: id.to_owned(),
     };

@@ -32,6 +32,7 @@ pub(crate) mod proto;
 mod pull;
 mod resolve;
 mod run;
+mod stats;
 mod syntax;
 mod table;
 mod tail;
@@ -101,6 +102,7 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
     let client = Client::connect(socket).await?;
     match command {
         Command::List(args) => list::run(client, args).await,
+        Command::Stats(args) => stats::run(client, args).await,
         Command::Images(args) => images::run(client, args).await,
         Command::Pull(args) => pull::run(client, args).await,
         Command::Logs(args) => logs::run(client, args).await,

@@ -96,13 +96,15 @@ pub(super) fn sandbox(
         seccomp: Some(runtime_default()),
         ..Default::default()
     };
+    let metadata = v1::PodSandboxMetadata {
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        namespace: args.namespace.clone(),
+        attempt: 0,
+    };
     Ok(v1::PodSandboxConfig {
-        metadata: Some(v1::PodSandboxMetadata {
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            namespace: args.namespace.clone(),
-            attempt: 0,
-        }),
+        labels: pod_labels(&metadata),
+        metadata: Some(metadata),
         // A pod with the host's network has its name as well.
         hostname: if args.network == Network::Host {
             String::new()
@@ -110,7 +112,6 @@ pub(super) fn sandbox(
             name.to_owned()
         },
         port_mappings: args.publish.iter().map(port).collect(),
-        labels: pod_labels(args, name, uid),
         linux: Some(v1::LinuxPodSandboxConfig {
             security_context: Some(context),
             ..Default::default()
@@ -120,8 +121,12 @@ pub(super) fn sandbox(
 }
 
 /// The container.
-pub(super) fn container(args: &RunArgs, name: &str, uid: &str) -> v1::ContainerConfig {
-    let mut labels = pod_labels(args, name, uid);
+pub(super) fn container(
+    args: &RunArgs,
+    name: &str,
+    pod: &v1::PodSandboxMetadata,
+) -> v1::ContainerConfig {
+    let mut labels = pod_labels(pod);
     labels.insert("io.kubernetes.container.name".to_owned(), name.to_owned());
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
@@ -168,10 +173,14 @@ pub(super) fn container(args: &RunArgs, name: &str, uid: &str) -> v1::ContainerC
 }
 
 /// What kubelet would set, so that other tools show the pod as any other.
-fn pod_labels(args: &RunArgs, name: &str, uid: &str) -> HashMap<String, String> {
-    [("name", name), ("namespace", &args.namespace), ("uid", uid)]
-        .map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_owned()))
-        .into()
+fn pod_labels(pod: &v1::PodSandboxMetadata) -> HashMap<String, String> {
+    [
+        ("name", &pod.name),
+        ("namespace", &pod.namespace),
+        ("uid", &pod.uid),
+    ]
+    .map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.clone()))
+    .into()
 }
 
 fn namespaces(network: Network) -> v1::NamespaceOption {
@@ -257,7 +266,7 @@ mod tests {
         ]);
         // Labels are a map without an order.
         let mut pod = sandbox(&args, "web", "uid-1").unwrap();
-        let mut container = container(&args, "web", "uid-1");
+        let mut container = container(&args, "web", pod.metadata.as_ref().unwrap());
         let labels = |labels: &mut HashMap<String, String>| {
             let mut list: Vec<_> = std::mem::take(labels).into_iter().collect();
             list.sort();

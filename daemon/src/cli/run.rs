@@ -9,10 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Format, PullPolicy, RunArgs};
 use super::client::{Client, request, request_within};
-use super::delete::{remove_pod, stop_container, stop_pod};
+use super::delete::{remove_container, remove_pod, stop_container, stop_pod};
 use super::error::CliError;
 use super::log_line::Printer;
 use super::output::{print, print_json};
+use super::resolve::{Inventory, Target};
 use super::{exec, logs, pod_spec, pull};
 
 /// What a pod takes to start at most: twice the usual, as kubelet has it.
@@ -33,8 +34,11 @@ struct Started {
 pub(super) async fn run(mut client: Client, args: RunArgs) -> Result<ExitCode, CliError> {
     let uid = random_hex(16);
     let name = pod_spec::name(&args, &random_hex(3))?;
+    if let Some(pod) = &args.pod {
+        return Box::pin(join(client, &args, &name, pod)).await;
+    }
     let pod = pod_spec::sandbox(&args, &name, &uid)?;
-    let container = pod_spec::container(&args, &name, &uid);
+    let container = pod_spec::container(&args, &name, &pod.metadata.clone().unwrap_or_default());
     Box::pin(provide_image(&mut client, &args)).await?;
     // From here on there is something to clean up, so that a signal is obeyed only when it is known what.
     let mut stop = Stop::listen()?;
@@ -61,6 +65,46 @@ pub(super) async fn run(mut client: Client, args: RunArgs) -> Result<ExitCode, C
         remove_pod(&mut client, &pod_id).await
     } else {
         stop_pod(&mut client, &pod_id).await
+    };
+    both(outcome, cleaned)
+}
+
+/// Runs a container in a pod that is there.
+async fn join(
+    mut client: Client,
+    args: &RunArgs,
+    name: &str,
+    pod: &str,
+) -> Result<ExitCode, CliError> {
+    let inventory = Inventory::fetch(&mut client).await?;
+    let Target::Pod(pod) = inventory.target(pod)? else {
+        return Err(CliError::NotFound {
+            kind: "pod",
+            name: pod.to_owned(),
+        });
+    };
+    let container = pod_spec::container(args, name, &pod.metadata.clone().unwrap_or_default());
+    Box::pin(provide_image(&mut client, args)).await?;
+    let mut stop = Stop::listen()?;
+    let config = v1::PodSandboxConfig {
+        metadata: pod.metadata.clone(),
+        ..Default::default()
+    };
+    let id = Box::pin(start_container(&mut client, &pod.id, config, container)).await?;
+    if args.detach {
+        let started = Started {
+            pod_id: pod.id.clone(),
+            container_id: id,
+            name: name.to_owned(),
+        };
+        tell(args, &started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = Box::pin(attach(&mut client, &id, &mut stop)).await;
+    let cleaned = if args.rm {
+        remove_container(&mut client, &id).await
+    } else {
+        Ok(())
     };
     both(outcome, cleaned)
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::deps;
 use crate::images;
 use crate::registry::{Access, Registry};
-use crate::run::{cargo, run, workspace};
-use crate::{deps, run};
+use crate::run::{cargo, run, target_dir};
 use stage::Stage;
 
 /// The image of both containers, by the name a user would type; the registry is a mirror of docker.io.
@@ -23,16 +23,19 @@ const WEB: &str = "registry.k8s.io/e2e-test-images/nginx:1.14-2";
 
 /// Plays the demo.
 pub(crate) fn play() -> anyhow::Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the demo starts containers: run it as root");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the demo starts containers: run it as root"
+    );
     step("Installing what is missing");
-    deps::install_for_demo()?;
+    deps::install_packages()?;
     step("Building nexcage");
     run(cargo().args(["build", "--package", "nexcage"]))?;
     step("Starting a local registry with images made from Debian's packages");
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     println!("registry at {}", registry.address());
     step("Starting the daemon (overlayfs, plain LXC)");
-    let program = run::target_dir(&workspace()).join("debug/nexcage");
+    let program = target_dir().join("debug/nexcage");
     let stage = Stage::set(&program, registry.address())?;
     let shown = show(&stage);
     step("Cleaning up");
@@ -52,13 +55,18 @@ fn show(stage: &Stage) -> anyhow::Result<()> {
     step("Running a pod: a web server, and a client that asks it over localhost");
     stage.nexcage(&["run", "--detach", "--name", "demo", WEB])?;
     let client = "while sleep 1; do wget -q -O - http://127.0.0.1/ | head -n 1; done";
-    stage.nexcage(&["run", "--detach", "--pod", "demo", "--name", "client", SHELL, "sh", "-c", client])?;
+    stage.nexcage(&[
+        "run", "--detach", "--pod", "demo", "--name", "client", SHELL, "sh", "-c", client,
+    ])?;
     stage.nexcage(&["list"])?;
 
     step("What the client heard");
     std::thread::sleep(Duration::from_secs(3));
     let heard = stage.nexcage(&["logs", "--tail", "2", "demo/client"])?;
-    ensure!(!heard.trim().is_empty(), "the client heard nothing from the web server");
+    ensure!(
+        !heard.trim().is_empty(),
+        "the client heard nothing from the web server"
+    );
 
     step("A command in the web server's container");
     stage.nexcage(&["exec", "demo/demo", "--", "ps"])?;
@@ -68,7 +76,10 @@ fn show(stage: &Stage) -> anyhow::Result<()> {
 
     step("The pod is an LXC container");
     let seen = stage.lxc_ls()?;
-    ensure!(seen.contains("RUNNING"), "lxc-ls does not show the pod as running");
+    ensure!(
+        seen.contains("RUNNING"),
+        "lxc-ls does not show the pod as running"
+    );
 
     step("The daemon is killed; the pod does not care");
     stage.kill_daemon()?;
@@ -77,10 +88,15 @@ fn show(stage: &Stage) -> anyhow::Result<()> {
     let before = stage.quietly(&["logs", "demo/client"])?.lines().count();
     std::thread::sleep(Duration::from_secs(2));
     let after = stage.quietly(&["logs", "demo/client"])?.lines().count();
-    ensure!(after > before, "the client's log does not grow after the daemon's restart");
+    ensure!(
+        after > before,
+        "the client's log does not grow after the daemon's restart"
+    );
 
     step("Removing the pod");
-    stage.nexcage(&["delete", "--force", "demo"]).context("the pod cannot be removed")?;
+    stage
+        .nexcage(&["delete", "--force", "demo"])
+        .context("the pod cannot be removed")?;
     Ok(())
 }
 

@@ -26,6 +26,9 @@ const SUBNET: &str = "10.214.0.0/24";
 /// Its LXC containers and cgroups.
 const PREFIX: &str = "nxdemo-";
 
+/// Held while a demo plays.
+const LOCK: &str = "/run/lock/nxdemo";
+
 /// Time the daemon has to open its socket, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,8 +49,11 @@ impl Stage {
         }
         write("config.json", &config(registry))?;
         write("cni.d/10-demo.conflist", &network())?;
-        let stage =
-            Self { program: program.to_owned(), daemon: RefCell::new(None), _lock: lock };
+        let stage = Self {
+            program: program.to_owned(),
+            daemon: RefCell::new(None),
+            _lock: lock,
+        };
         stage.start_daemon()?;
         stage.delete_pods()?;
         Ok(stage)
@@ -97,12 +103,22 @@ impl Stage {
 
     /// Runs a command of the command line.
     pub(super) fn quietly(&self, args: &[&str]) -> anyhow::Result<String> {
-        output(command(&self.program).args(["--socket", &socket()]).args(args))
+        output(
+            command(&self.program)
+                .args(["--socket", &socket()])
+                .args(args),
+        )
     }
 
     /// Shows `lxc-ls`.
     pub(super) fn lxc_ls(&self) -> anyhow::Result<String> {
-        let args = ["-P", &format!("{ROOT}/lxc"), "--fancy", "-F", "NAME,STATE,PID,UNPRIVILEGED"];
+        let args = [
+            "-P",
+            &format!("{ROOT}/lxc"),
+            "--fancy",
+            "-F",
+            "NAME,STATE,PID,UNPRIVILEGED",
+        ];
         println!("$ lxc-ls {}", shown(&args));
         let said = output(command("lxc-ls").args(args))?;
         print!("{said}");
@@ -123,10 +139,8 @@ impl Stage {
     pub(super) fn strike(self) -> anyhow::Result<()> {
         self.delete_pods()?;
         self.end_daemon()?;
-        for link in [BRIDGE] {
-            if succeeds(command("ip").args(["link", "show", "dev", link])) {
-                output(command("ip").args(["link", "delete", "dev", link]))?;
-            }
+        if succeeds(command("ip").args(["link", "show", "dev", BRIDGE])) {
+            output(command("ip").args(["link", "delete", "dev", BRIDGE]))?;
         }
         for dir in [ROOT, RUN] {
             match fs::remove_dir_all(dir) {
@@ -136,18 +150,26 @@ impl Stage {
                 _ => println!("removed {dir}"),
             }
         }
-        Ok(())
+        fs::remove_file(LOCK).with_context(|| format!("cannot remove {LOCK}"))
     }
 
     fn end_daemon(&self) -> anyhow::Result<()> {
-        let Some(mut daemon) = self.daemon.borrow_mut().take() else { return Ok(()) };
-        let pid = i32::try_from(daemon.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(mut daemon) = self.daemon.borrow_mut().take() else {
+            return Ok(());
+        };
+        let pid = i32::try_from(daemon.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)
                 .context("cannot end the daemon")?;
         }
         let end = Instant::now() + PATIENCE;
-        while daemon.try_wait().context("cannot wait for the daemon")?.is_none() {
+        while daemon
+            .try_wait()
+            .context("cannot wait for the daemon")?
+            .is_none()
+        {
             if Instant::now() > end {
                 daemon.kill().context("cannot kill the daemon")?;
                 bail!("the daemon did not end on SIGTERM");
@@ -170,8 +192,7 @@ impl Drop for Stage {
 
 /// One demo at a time.
 fn lock() -> anyhow::Result<fs::File> {
-    let path = "/run/lock/nxdemo";
-    let file = fs::File::create(path).with_context(|| format!("cannot make {path}"))?;
+    let file = fs::File::create(LOCK).with_context(|| format!("cannot make {LOCK}"))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .context("another demo is playing on this machine")?;
     Ok(file)
