@@ -66,7 +66,7 @@ fn config(registry: SocketAddr) -> Value {
         "kubernetes": { "cri_socket": run.join("nexcage.sock") },
         "lxc": { "name_prefix": format!("{}-", stage::NAME) },
         "sandbox": { "netns_dir": run.join("netns") },
-        "storage": { "root": root.join("state"), "run_dir": run.join("state") },
+        "storage": { "root": root.join("state"), "run_dir": run },
         "network": { "conf_dir": root.join("cni.d"), "plugin_dirs": ["/usr/lib/cni"] },
         "images": { "registries": { "docker.io": mirror } },
     })

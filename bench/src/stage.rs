@@ -40,9 +40,9 @@ pub(crate) fn root(kind: Kind) -> Utf8PathBuf {
     Utf8Path::new(ROOT).join(kind.to_string())
 }
 
-/// Directory of a contender for sockets, mounts and namespaces.
+/// Directory of a contender for sockets, mounts and namespaces. Short, since paths of sockets are limited.
 pub(crate) fn run(kind: Kind) -> Utf8PathBuf {
-    Utf8Path::new(RUN).join(kind.to_string())
+    Utf8Path::new(RUN).join(kind.index().to_string())
 }
 
 /// The right to be the only run on this machine.
