@@ -188,7 +188,8 @@ fn a_pod_stops_without_its_network_namespace() {
     stops_after(|machine, _| {
         for entry in machine.netns_dir().read_dir_utf8()? {
             let path = entry?.into_path();
-            process::run("umount", &[path.as_str()], 10)?.success()?;
+            // Lazily: the daemon, or its containers, may have it open.
+            process::run("umount", &["--lazy", path.as_str()], 10)?.success()?;
             fs::remove_file(&path)?;
         }
         Ok(())

@@ -39,9 +39,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "linking, and the C code of some crates"),
     ("libc6-dev", "static programs in the test images"),
     ("make", "C code of some crates"),
-    // What the test images are made of and served by.
+    // What the test images are served by; what they are made of is not installed.
     ("docker-registry", "the local registry"),
-    ("busybox-static", "the test images' programs"),
     (
         "ca-certificates",
         "the Go module proxy and registries over HTTPS",

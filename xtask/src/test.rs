@@ -4,6 +4,7 @@
 //! real daemon with crictl and critest, as root; what it needs is installed and built first, and
 //! handed to the tests in environment variables (`tests/src/tools.rs` reads them).
 
+use std::fs;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -125,23 +126,21 @@ fn system(only: &[String]) -> anyhow::Result<()> {
 /// Builds the daemon with failpoints compiled in, and says where it is.
 fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
     println!("building the daemon");
-    let messages = output(
-        cargo()
-            .args([
-                "build",
-                "--package",
-                "nexcage",
-                "--features",
-                "failpoints",
-                "--message-format",
-                "json-render-diagnostics",
-            ])
-            .stderr(Stdio::inherit()),
-    )?;
-    messages
+    let mut build = cargo();
+    build.args(["build", "--package", "nexcage", "--features", "failpoints"]);
+    build.args(["--message-format", "json-render-diagnostics"]);
+    let messages = output(build.stderr(Stdio::inherit()))?;
+    let built = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "nexcage")
         .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
-        .context("cargo did not say where it put the daemon")
+        .context("cargo did not say where it put the daemon")?;
+
+    // Any other build of the daemon would replace the file while the tests run.
+    let kept = built.with_file_name("nexcage-with-failpoints");
+    let draft = built.with_file_name(format!("nexcage-with-failpoints.{}", std::process::id()));
+    fs::copy(&built, &draft).with_context(|| format!("cannot copy {built} to {draft}"))?;
+    fs::rename(&draft, &kept).with_context(|| format!("cannot rename {draft} to {kept}"))?;
+    Ok(kept)
 }

@@ -46,7 +46,7 @@ pub(super) fn all(programs: &Programs) -> anyhow::Result<Vec<(Image, Vec<String>
         ],
     );
     let httpd = RunConfig {
-        // By its path: busybox has a small httpd of its own.
+        // By its path: busybox may have a small httpd of its own in /bin.
         cmd: vec!["/usr/sbin/httpd", "-D", "FOREGROUND"],
         stop_signal: Some("SIGWINCH"),
         ..RunConfig::default()

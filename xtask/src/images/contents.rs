@@ -27,7 +27,7 @@ nogroup:x:65534:
 /// `id` of `www-data` in [`PASSWD`].
 const WWW_DATA: u64 = 33;
 
-/// Debian's busybox-static is built without these two applets, which critest runs.
+/// Debian's busybox is built without these two applets, which critest runs.
 /// With one name, `pgrep` does what `pidof` does.
 const PGREP: &str = "#!/bin/sh\nexec pidof \"$1\"\n";
 const IPCS: &str = "#!/bin/sh\ncat /proc/sysvipc/shm\n";
@@ -64,10 +64,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Fetches and compiles them all, below `work`.
     pub(super) fn gather(work: &Utf8Path) -> anyhow::Result<Self> {
-        let packages = Unpacked::fetch(
-            work,
-            &["busybox-static", "nginx", "nginx-common", "apache2-bin"],
-        )?;
+        let packages = Unpacked::fetch(work, &["busybox", "nginx", "nginx-common", "apache2-bin"])?;
         Ok(Self {
             packages,
             nonewprivs: compile(work, "nonewprivs", NONEWPRIVS)?,
@@ -75,18 +72,19 @@ impl Programs {
         })
     }
 
-    /// The base of most images: a shell and the usual small programs.
+    /// The base of most images: a shell and the usual small programs. Not Debian's busybox-static: its
+    /// shell runs applets without looking at files, so that a masked `/bin/ls` still lists.
     pub(super) fn busybox_layer(&self) -> anyhow::Result<Layer> {
-        let binary = self.packages.read(&["bin/busybox", "usr/bin/busybox"])?;
+        let program = self.packages.path(&["bin/busybox", "usr/bin/busybox"])?;
         let mut layer = Layer::default();
-        for applet in self
-            .busybox_applets()?
-            .lines()
-            .filter(|applet| *applet != "busybox")
-        {
-            layer.symlink(format!("bin/{applet}"), "busybox");
+        let applets = output(command(&program).arg("--list"))?;
+        // Hard links, as in the usual busybox image: what is mounted over one applet must not hide all.
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
+            layer.hard_link(format!("bin/{applet}"), "bin/busybox");
         }
+        let binary = fs::read(&program).with_context(|| format!("cannot read {program}"))?;
         layer.file("bin/busybox", 0o755, binary);
+        self.packages.add_libraries(&program, &mut layer)?;
         layer.file("bin/pgrep", 0o755, PGREP);
         layer.file("bin/ipcs", 0o755, IPCS);
         layer.file("etc/passwd", 0o644, PASSWD);
@@ -102,20 +100,16 @@ impl Programs {
         Ok(layer)
     }
 
-    fn busybox_applets(&self) -> anyhow::Result<String> {
-        let path = self.packages.path(&["bin/busybox", "usr/bin/busybox"])?;
-        output(command(path).arg("--list"))
-    }
-
     /// nginx with its libraries; [`nginx`] has the configuration.
     pub(super) fn nginx_layer(&self) -> anyhow::Result<Layer> {
         let mut layer = Layer::default();
+        let program = self.packages.path(&["usr/sbin/nginx"])?;
         layer.file(
             "usr/sbin/nginx",
             0o755,
             self.packages.read(&["usr/sbin/nginx"])?,
         );
-        self.packages.add_libraries("usr/sbin/nginx", &mut layer)?;
+        self.packages.add_libraries(&program, &mut layer)?;
         layer.file(
             "etc/nginx/mime.types",
             0o644,
@@ -130,13 +124,13 @@ impl Programs {
     /// Apache under the name `httpd`, with its libraries and the few modules that [`apache`] loads.
     pub(super) fn apache_layer(&self) -> anyhow::Result<Layer> {
         let mut layer = Layer::default();
+        let program = self.packages.path(&["usr/sbin/apache2"])?;
         layer.file(
             "usr/sbin/httpd",
             0o755,
             self.packages.read(&["usr/sbin/apache2"])?,
         );
-        self.packages
-            .add_libraries("usr/sbin/apache2", &mut layer)?;
+        self.packages.add_libraries(&program, &mut layer)?;
         for module in APACHE_MODULES {
             let path = format!("usr/lib/apache2/modules/mod_{module}.so");
             layer.file(path.clone(), 0o644, self.packages.read(&[&path])?);

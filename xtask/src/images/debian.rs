@@ -61,8 +61,12 @@ impl Unpacked {
         fs::read(&path).with_context(|| format!("cannot read {path}"))
     }
 
-    /// Adds all shared libraries that `program`, a path in the tree, needs, and the loader.
-    pub(super) fn add_libraries(&self, program: &str, layer: &mut Layer) -> anyhow::Result<()> {
+    /// Adds all shared libraries that `program`, a file in the tree, needs, and the loader.
+    pub(super) fn add_libraries(
+        &self,
+        program: &Utf8Path,
+        layer: &mut Layer,
+    ) -> anyhow::Result<()> {
         let platform = Platform::here()?;
         let dirs = ["lib", "usr/lib"].map(|dir| self.root.join(dir).join(platform.triplet));
         let loader = dirs
@@ -78,7 +82,7 @@ impl Unpacked {
                     "--library-path",
                     dirs.each_ref().map(|dir| dir.as_str()).join(":").as_str(),
                 ])
-                .args(["--list", self.root.join(program).as_str()]),
+                .args(["--list", program.as_str()]),
         )?;
         if let Some(missing) = list.lines().find(|line| line.contains("not found")) {
             bail!(

@@ -29,7 +29,7 @@ struct Entry {
 enum Kind {
     Directory,
     File(Vec<u8>),
-    Symlink(String),
+    HardLink(String),
 }
 
 /// A layer as a registry stores it.
@@ -74,9 +74,9 @@ impl Layer {
         self.add(path.into(), mode, owner, Kind::Directory);
     }
 
-    /// Adds a symbolic link.
-    pub(super) fn symlink(&mut self, path: impl Into<String>, target: impl Into<String>) {
-        self.add(path.into(), 0o777, 0, Kind::Symlink(target.into()));
+    /// Adds another name for a file of this layer.
+    pub(super) fn hard_link(&mut self, path: impl Into<String>, target: impl Into<String>) {
+        self.add(path.into(), 0o755, 0, Kind::HardLink(target.into()));
     }
 
     fn add(&mut self, path: String, mode: u32, owner: u64, kind: Kind) {
@@ -97,7 +97,11 @@ impl Layer {
     /// Writes the archive and compresses it. Costly, so many images share the result.
     pub(super) fn pack(&self) -> anyhow::Result<Rc<Packed>> {
         let mut archive = Builder::new(Vec::new());
-        for (path, entry) in &self.entries {
+        // A hard link comes after the file it names.
+        let is_link = |entry: &Entry| matches!(entry.kind, Kind::HardLink(_));
+        let files = self.entries.iter().filter(|(_, entry)| !is_link(entry));
+        let links = self.entries.iter().filter(|(_, entry)| is_link(entry));
+        for (path, entry) in files.chain(links) {
             append(&mut archive, path, entry).with_context(|| format!("cannot pack {path}"))?;
         }
         let archive = archive.into_inner().context("cannot finish the archive")?;
@@ -126,8 +130,8 @@ fn append(archive: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> std::io:
             header.set_size(content.len() as u64);
             archive.append_data(&mut header, path, content.as_slice())
         }
-        Kind::Symlink(target) => {
-            header.set_entry_type(EntryType::Symlink);
+        Kind::HardLink(target) => {
+            header.set_entry_type(EntryType::Link);
             archive.append_link(&mut header, path, target)
         }
     }
@@ -182,10 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hard_link_comes_after_its_file() {
+        let mut layer = Layer::default();
+        layer.hard_link("a", "b");
+        layer.file("b", 0o644, "x");
+        let dir = std::env::temp_dir().join(format!("nxt-layer-{}", std::process::id()));
+        let packed = layer.pack().unwrap();
+        let plain = flate2::read::GzDecoder::new(packed.blob.bytes.as_slice());
+        tar::Archive::new(plain).unpack(&dir).unwrap();
+        assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"x");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn a_layer_is_the_same_whenever_it_is_built() {
         let build = || {
             let mut layer = Layer::default();
-            layer.symlink("bin/sh", "busybox");
+            layer.hard_link("bin/ash", "bin/busybox");
+            layer.file("bin/busybox", 0o755, "x");
             layer.directory("tmp", 0o1777);
             layer.pack().unwrap().blob.digest.clone()
         };
