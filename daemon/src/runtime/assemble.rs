@@ -77,7 +77,8 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         CgroupManager::Disabled
     };
     let oci = oci_runtime(paths.oci(), cgroup_manager)?;
-    let backends = make_backends(&config, &paths, &node).await?;
+    let cgroups = cgroup_tree(&config, &node);
+    let backends = make_backends(&config, &paths, &cgroups).await?;
     let tasks = TaskTracker::new();
     let container_facts = node_facts(&config).map_err(AssembleError::step(
         "cannot find out what containers may do on this node",
@@ -105,6 +106,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         store,
         images,
         backends,
+        cgroups,
         oci,
         tasks,
     }))
@@ -192,10 +194,23 @@ fn oci_runtime(
     }))
 }
 
+/// Pods' places in the cgroup tree: scopes where systemd is init, directories elsewhere.
+fn cgroup_tree(config: &Config, node: &Node) -> Arc<CgroupTree> {
+    let scopes: Option<Arc<dyn ScopeManager>> = match node.systemd {
+        true => Some(Arc::new(SystemdScopes::default())),
+        false => None,
+    };
+    Arc::new(CgroupTree::new(
+        node.cgroups.clone(),
+        &config.lxc.name_prefix,
+        scopes,
+    ))
+}
+
 async fn make_backends(
     config: &Config,
     paths: &Paths,
-    node: &Node,
+    cgroups: &Arc<CgroupTree>,
 ) -> Result<Backends, AssembleError> {
     let rootfs = paths.sandbox_rootfs();
     ensure_rootfs(&rootfs, &Program::find("catatonit", "catatonit")?)
@@ -203,15 +218,6 @@ async fn make_backends(
         .map_err(AssembleError::step(format!(
             "cannot make the sandbox's root in {rootfs}"
         )))?;
-    let scopes: Option<Arc<dyn ScopeManager>> = match node.systemd {
-        true => Some(Arc::new(SystemdScopes::default())),
-        false => None,
-    };
-    let cgroups = Arc::new(CgroupTree::new(
-        node.cgroups.clone(),
-        &config.lxc.name_prefix,
-        scopes,
-    ));
     let lxc = LxcBackend::new(
         LxcOptions {
             lxc_path: config.lxc_path.to_path_buf(),
@@ -222,10 +228,10 @@ async fn make_backends(
             apparmor_profile: Some(config.security.apparmor_profile.clone()),
             holder: Program::myself()?,
         },
-        Arc::clone(&cgroups),
+        Arc::clone(cgroups),
     );
     // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.
     let sandboxes = oci_runtime(paths.oci_sandboxes(), CgroupManager::Disabled)?;
-    let host = HostBackend::new(HostOptions { rootfs }, cgroups, sandboxes);
+    let host = HostBackend::new(HostOptions { rootfs }, Arc::clone(cgroups), sandboxes);
     Ok(Backends::new(Arc::new(lxc), Arc::new(host), config.clone()))
 }

@@ -14,6 +14,7 @@ use nexcage_cni::Cni;
 use nexcage_config::Config;
 use nexcage_image_store::ImageStore;
 use nexcage_oci_runtime::OciRuntime;
+use nexcage_sandbox::CgroupTree;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +46,7 @@ pub(crate) struct Runtime {
     pub(crate) creations: Inflight,
     pub(crate) images: ImageStore,
     pub(crate) backends: Backends,
+    pub(crate) cgroups: Arc<CgroupTree>,
     pub(crate) cni: Cni,
     pub(crate) oci: OciRuntime,
     /// Everything that runs beside the requests; the shutdown waits for it.

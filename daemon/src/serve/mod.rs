@@ -95,6 +95,9 @@ async fn serve(
         tracing::warn!("work under way did not finish in time; the next start puts it right");
     }
     let _ = control.await;
+    if runtime.inventory.pods().is_empty() {
+        runtime.cgroups.tidy().await;
+    }
     // A listener that was passed in belongs to systemd; one of our own leaves no file behind.
     socket::unlink(&path);
     tracing::info!("ended; pods go on running");

@@ -142,7 +142,8 @@ impl Stage {
         if succeeds(command("ip").args(["link", "show", "dev", BRIDGE])) {
             output(command("ip").args(["link", "delete", "dev", BRIDGE]))?;
         }
-        for dir in [ROOT, RUN] {
+        // LXC keeps a directory of locks for every lxcpath there ever was.
+        for dir in [ROOT, RUN, &format!("/run/lxc/lock{ROOT}")] {
             match fs::remove_dir_all(dir) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
                     return Err(e).with_context(|| format!("cannot remove {dir}"));
