@@ -14,7 +14,7 @@ use nexcage_sandbox::{
 };
 
 use crate::check;
-use crate::config::{GENERATED_PROFILE, Shared, Shell, config};
+use crate::config::{GENERATED_PROFILE, Shared, Shell, atime_option, config};
 use crate::directory::Directory;
 use crate::log;
 
@@ -132,10 +132,16 @@ impl LxcBackend {
             // Without the key LXC takes its default profile.
             (true, false) => Some("unconfined"),
         };
+        let rootfs = self.options.rootfs.clone();
+        let mount = blocking(&spec.id, "examine the sandbox's root", move || {
+            Ok(rustix::fs::statvfs(rootfs.as_std_path())?)
+        })
+        .await?;
         let text = config(
             spec,
             &Shell {
                 rootfs: &self.options.rootfs,
+                atime: atime_option(mount.f_flag),
                 cgroups,
                 relative_pod: self.cgroups.relative(&cgroups.pod),
                 ids: IdMapping {

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 
 use camino::Utf8Path;
 use nexcage_sandbox::{INIT, INIT_CGROUP, IdMapping, NamespaceMode, PodCgroups, SandboxSpec};
+use rustix::fs::StatVfsMountFlags;
 
 /// What a sandbox's configuration depends on beside its spec.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shell<'a> {
     /// The tree that all sandboxes share.
     pub(crate) rootfs: &'a Utf8Path,
+    /// How the mount it lies on records access times, from [`atime_option`].
+    pub(crate) atime: &'a str,
     /// The pod's cgroups.
     pub(crate) cgroups: &'a PodCgroups,
     /// Path of the pod's own cgroup below the cgroup mount points.
@@ -50,7 +53,9 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
     // Everything in it is owned by the host's root, which is nobody inside: it can be read and executed, no more. So it
     // needs no idmapped mount, which not every file system can have.
     config.set("lxc.rootfs.path", &format!("dir:{}", shell.rootfs));
-    config.set("lxc.rootfs.options", "ro");
+    // LXC asks for relatime where it is told nothing, and in a user namespace the kernel lets nobody change what a mount
+    // does with access times (mount_namespaces(7)).
+    config.set("lxc.rootfs.options", &format!("ro,{}", shell.atime));
     config.set("lxc.init.cmd", &format!("{INIT} -P"));
     // catatonit ends on it; LXC's default is SIGPWR.
     config.set("lxc.signal.halt", "SIGTERM");
@@ -64,6 +69,17 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
     }
     cgroups(&mut config, shell);
     config.text
+}
+
+/// The mount option that keeps access times as they are on a mount with these flags (mount(2)).
+pub(crate) fn atime_option(flags: StatVfsMountFlags) -> &'static str {
+    if flags.contains(StatVfsMountFlags::NOATIME) {
+        "noatime"
+    } else if flags.contains(StatVfsMountFlags::RELATIME) {
+        "relatime"
+    } else {
+        "strictatime"
+    }
 }
 
 /// LXC writes a profile for the container and loads it.
@@ -158,6 +174,7 @@ mod tests {
         };
         let shell = Shell {
             rootfs: "/usr/lib/nexcage/sandbox".into(),
+            atime: "relatime",
             cgroups: &cgroups,
             relative_pod: POD.into(),
             ids: IdMapping {
@@ -215,6 +232,19 @@ mod tests {
             ..spec()
         };
         insta::assert_snapshot!(built(&spec, None));
+    }
+
+    #[test]
+    fn access_times_stay_as_they_are() {
+        let also = StatVfsMountFlags::NODIRATIME | StatVfsMountFlags::NOSUID;
+        let names = [
+            (StatVfsMountFlags::NOATIME, "noatime"),
+            (StatVfsMountFlags::RELATIME, "relatime"),
+            (StatVfsMountFlags::empty(), "strictatime"),
+        ];
+        for (flags, name) in names {
+            assert_eq!(atime_option(flags | also), name);
+        }
     }
 
     proptest! {
