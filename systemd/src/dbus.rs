@@ -182,6 +182,9 @@ fn properties(spec: &ScopeSpec) -> Vec<(&'static str, Variant<'_>)> {
         ("Delegate", Variant::from(true)),
         // Pods end at shutdown when kubelet ends them, not when systemd isolates shutdown.target.
         ("DefaultDependencies", Variant::from(false)),
+        // By default a scope may have 15 % of the machine's tasks (systemd-system.conf(5), DefaultTasksMax): a bound that
+        // nobody asked for. Kubelet bounds pods in the slice.
+        ("TasksMax", Variant::from(u64::MAX)),
         // A failed scope would keep its name.
         ("CollectMode", Variant::from("inactive-or-failed")),
         (
@@ -277,6 +280,7 @@ mod tests {
             ("Slice", "s"),
             ("Delegate", "b"),
             ("DefaultDependencies", "b"),
+            ("TasksMax", "t"),
             ("CollectMode", "s"),
             ("TimeoutStopUSec", "t"),
             ("PIDs", "au"),
