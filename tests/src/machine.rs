@@ -203,8 +203,9 @@ impl Machine {
             "kubernetes": { "cri_socket": self.socket() },
             "lxc": { "name_prefix": format!("{}-", self.name) },
             "sandbox": { "netns_dir": self.netns_dir() },
-            "storage": { "root": self.root.join("state"), "run_dir": self.run.join("state") },
+            "storage": { "root": self.root.join("state"), "run_dir": self.run },
             "images": { "registries": registries },
+            "runtime_handlers": { "host": { "backend": "host" } },
             "network": { "conf_dir": self.root.join("cni"), "plugin_dirs": ["/usr/lib/cni", "/opt/cni/bin"] },
         });
         for (key, value) in more.as_object().into_iter().flatten() {
@@ -232,7 +233,7 @@ impl Machine {
                     "hairpinMode": true,
                     "ipam": {
                         "type": "host-local",
-                        "dataDir": self.run.join("ipam"),
+                        "dataDir": self.root.join("ipam"),
                         "ranges": [[{ "subnet": free_subnet()? }]],
                         "routes": [{ "dst": "0.0.0.0/0" }],
                     },
