@@ -1,11 +1,12 @@
 //! What is measured: three ways to make the same pod.
 
 use std::fmt;
+use std::fs;
 
 use crate::containerd::Containerd;
 use crate::floor::Floor;
 use crate::nexcage::Nexcage;
-use crate::{cri, floor};
+use crate::{cri, floor, process};
 
 /// The contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -117,6 +118,18 @@ impl Contender {
 }
 
 impl Pod {
+    /// Waits until the container can be asked to end. A signal that comes before that is lost on the first process of a
+    /// PID namespace.
+    pub(crate) fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let log = match self {
+            Self::Cri(pod) => &pod.log,
+            Self::Floor(pod) => &pod.log(),
+        };
+        process::until("the container is ready", || {
+            Ok(fs::read_to_string(log).is_ok_and(|text| text.contains("ready")))
+        })
+    }
+
     /// What tells its processes from all others: ids that stand in their command lines.
     pub(crate) fn marks(&self) -> Vec<String> {
         match self {

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds the container has to end when it is asked to; it does so at once.
 const GRACE: i64 = 10;
 
+/// The container's log in the pod's directory.
+const LOG: &str = "app.log";
+
 /// Both services of one server.
 pub(crate) struct Client {
     runtime: RuntimeServiceClient<Channel>,
@@ -31,6 +34,7 @@ pub(crate) struct Client {
 pub(crate) struct Pod {
     pub(crate) sandbox: String,
     pub(crate) container: String,
+    pub(crate) log: Utf8PathBuf,
 }
 
 impl Client {
@@ -129,6 +133,7 @@ impl Client {
     pub(crate) async fn start(&self, number: u32) -> anyhow::Result<Pod> {
         let mut runtime = self.runtime.clone();
         let config = self.pod(number);
+        let log = Utf8Path::new(&config.log_directory).join(LOG);
         let request = api::RunPodSandboxRequest {
             config: Some(config.clone()),
             ..Default::default()
@@ -157,7 +162,11 @@ impl Client {
             .start_container(request)
             .await
             .context("StartContainer")?;
-        Ok(Pod { sandbox, container })
+        Ok(Pod {
+            sandbox,
+            container,
+            log,
+        })
     }
 
     /// ExecSync.
@@ -185,7 +194,9 @@ impl Client {
     /// StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox: what kubelet calls.
     pub(crate) async fn remove(&self, pod: &Pod) -> anyhow::Result<()> {
         let mut runtime = self.runtime.clone();
-        let Pod { sandbox, container } = pod;
+        let Pod {
+            sandbox, container, ..
+        } = pod;
         let request = api::StopContainerRequest {
             container_id: container.clone(),
             timeout: GRACE,
@@ -250,7 +261,7 @@ fn container() -> api::ContainerConfig {
         }),
         image: Some(image_spec(stage::IMAGE)),
         command: stage::APP.map(str::to_owned).into(),
-        log_path: "app.log".to_owned(),
+        log_path: LOG.to_owned(),
         linux: Some(api::LinuxContainerConfig::default()),
         ..Default::default()
     }

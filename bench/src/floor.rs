@@ -72,6 +72,12 @@ pub(crate) struct Pod {
     app: u32,
 }
 
+impl Pod {
+    pub(crate) fn log(&self) -> Utf8PathBuf {
+        self.dir.join("app.log")
+    }
+}
+
 impl Floor {
     /// Unpacks the image and makes the sandboxes' root filesystem.
     pub(crate) fn prepare(registry: std::net::SocketAddr) -> anyhow::Result<Self> {

@@ -108,6 +108,7 @@ async fn round(contender: &Contender, number: u32) -> anyhow::Result<Round> {
     let begun = Instant::now();
     contender.exec(&pod).await?;
     let exec = milliseconds(begun.elapsed());
+    pod.wait_until_ready()?;
     let begun = Instant::now();
     contender.remove(pod).await?;
     let to_removed = milliseconds(begun.elapsed());
@@ -150,6 +151,7 @@ async fn weigh(contender: &Contender, count: u32) -> anyhow::Result<Measured> {
     }
     result.private = Summary::of(per_pod);
     for pod in pods {
+        pod.wait_until_ready()?;
         contender.remove(pod).await?;
     }
     Ok(result)

@@ -18,11 +18,11 @@ pub(crate) const IMAGE: &str = "docker.io/library/busybox:latest";
 /// Name of [`IMAGE`] in the registry.
 pub(crate) const IMAGE_THERE: &str = "library/busybox:latest";
 
-/// What containers run: something that ends at once when it is asked to.
+/// What containers run: something that says when it is ready to be asked to end, and then ends at once.
 pub(crate) const APP: [&str; 3] = [
     "sh",
     "-c",
-    "trap 'exit 0' TERM; while true; do sleep 1000 & wait $!; done",
+    "trap 'exit 0' TERM; echo ready; while true; do sleep 1000 & wait $!; done",
 ];
 
 /// What is run in a running container.
