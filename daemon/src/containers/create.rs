@@ -412,7 +412,7 @@ fn no_such_user(error: users::UserError) -> OpError {
 }
 
 /// The spec builder's error in the caller's terms.
-fn refused(error: spec::SpecError) -> OpError {
+pub(super) fn refused(error: spec::SpecError) -> OpError {
     match error {
         spec::SpecError::Refused(field) => field.into(),
         e @ spec::SpecError::Oci(_) => OpError::failed("cannot describe the container", e),

@@ -1,7 +1,8 @@
 //! What this node gives to every container, found once at start.
 
 use nexcage_config::{Config, Security};
-use oci_spec::runtime::{Capability, PosixRlimit};
+use oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::seccomp::{self, Profile, SeccompError, Target};
 use super::spec::{
@@ -30,8 +31,33 @@ pub(crate) fn node_facts(config: &Config) -> Result<NodeFacts, SeccompError> {
         swap_accounting: std::path::Path::new("/sys/fs/cgroup/memory.swap.max").exists()
             || controller("memory") && std::path::Path::new("/proc/swaps").exists(),
         hugetlb: controller("hugetlb"),
-        rlimits: Vec::<PosixRlimit>::new(),
+        rlimits: file_limit().into_iter().collect(),
     })
+}
+
+/// The limit of open files that the daemon was started with, for containers: the daemon raises its own, and a program that
+/// closes every file up to its limit must not suffer for that.
+fn file_limit() -> Option<PosixRlimit> {
+    let limit = getrlimit(Resource::Nofile);
+    let unlimited = u64::MAX;
+    PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(limit.current.unwrap_or(unlimited))
+        .hard(limit.maximum.unwrap_or(unlimited))
+        .build()
+        .ok()
+}
+
+/// Lets the daemon open as many files as it may: it holds one for every pod and every container.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the daemon's limit of open files");
+    }
 }
 
 fn default_capabilities(security: &Security) -> Vec<Capability> {

@@ -28,6 +28,7 @@ use tokio::sync::{Mutex, watch as channel};
 pub(crate) use create::create_container;
 pub(crate) use exec::exec_sync;
 pub(crate) use facts::node_facts;
+pub(crate) use facts::raise_file_limit;
 pub(crate) use record::ContainerPhase;
 pub(crate) use record::ContainerRecord;
 pub(crate) use remove::remove_container;

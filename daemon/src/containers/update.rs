@@ -32,7 +32,7 @@ pub(crate) async fn update_resources(
             }
             let merged = updated(&record.spec.resources, &resources);
             let limits = super::spec::linux_resources(&merged, &runtime.container_facts)
-                .map_err(OpError::step("cannot describe the limits"))?;
+                .map_err(super::create::refused)?;
             runtime
                 .oci
                 .update(&record.id, &limits)

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::paths::OciPaths;
 use super::registries::registries;
 use super::{Backends, Paths, Runtime};
-use crate::containers::node_facts;
+use crate::containers::{node_facts, raise_file_limit};
 use crate::error::BoxError;
 use crate::inflight::Inflight;
 use crate::inventory::Inventory;
@@ -83,6 +83,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
     let container_facts = node_facts(&config).map_err(AssembleError::step(
         "cannot find out what containers may do on this node",
     ))?;
+    raise_file_limit();
     Ok(Arc::new(Runtime {
         cni: Cni::new(CniOptions {
             plugin_dirs: config
