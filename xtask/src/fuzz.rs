@@ -95,7 +95,7 @@ fn run_target(
             format!("-artifact_prefix={artifacts}/"),
         ])
         .args(LIMITS)
-        .args(["-verbosity=0", "-print_final_stats=1"])
+        .args(["-verbosity=0", "-print_funcs=0", "-print_final_stats=1"])
         .current_dir(home));
     let found: Vec<_> = files(&artifacts)?
         .into_iter()
