@@ -45,8 +45,9 @@ impl Containerd {
         self.server.pid()
     }
 
-    pub(crate) fn end(self) -> anyhow::Result<()> {
-        self.server.end()
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
+        drop(self.client);
+        self.server.end().await
     }
 }
 

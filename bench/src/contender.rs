@@ -108,10 +108,10 @@ impl Contender {
     }
 
     /// Ends it.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
         match self {
-            Self::Nexcage(daemon) => daemon.end(),
-            Self::Containerd(daemon) => daemon.end(),
+            Self::Nexcage(daemon) => daemon.end().await,
+            Self::Containerd(daemon) => daemon.end().await,
             Self::Floor(_) => Ok(()),
         }
     }

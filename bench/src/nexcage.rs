@@ -51,8 +51,9 @@ impl Nexcage {
         self.server.pid()
     }
 
-    pub(crate) fn end(self) -> anyhow::Result<()> {
-        self.server.end()
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
+        drop(self.client);
+        self.server.end().await
     }
 }
 

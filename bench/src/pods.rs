@@ -62,7 +62,7 @@ pub(crate) async fn bench(run: &Run, count: u16, only: &[Kind]) -> anyhow::Resul
         measured.insert(kind, result);
     }
     for contender in contenders {
-        contender.end()?;
+        contender.end().await?;
     }
     print(&measured);
     let by_name: BTreeMap<_, _> = measured

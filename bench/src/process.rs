@@ -74,10 +74,14 @@ impl Server {
         self.0.id()
     }
 
-    /// Ends it with SIGTERM.
-    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+    /// Ends it with SIGTERM. Connections are served meanwhile, for a server says goodbye.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         signal(self.pid(), Signal::TERM);
-        wait(self.pid()).context("a server does not end")?;
+        let pid = self.pid();
+        let ended = tokio::task::spawn_blocking(move || wait(pid)).await;
+        ended
+            .context("cannot wait")?
+            .context("a server does not end")?;
         self.0.wait().context("cannot wait for a server")?;
         Ok(())
     }

@@ -53,7 +53,7 @@ pub(crate) async fn bench(run: &Run, rounds: u16) -> anyhow::Result<()> {
     }
     println!("one layer of 2 GiB");
     let large = by_nexcage(&daemon, LARGE).await?;
-    daemon.end()?;
+    daemon.end().await?;
     let measured = Measured {
         image_bytes: LAYERS * LAYER_BYTES,
         nexcage_seconds: Summary::of(ours.iter().map(|pull| pull.seconds).collect()),
