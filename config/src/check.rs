@@ -12,6 +12,10 @@ use crate::proxmox::ProxmoxStart;
 /// Room for a path in `sun_path`, without its NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
+/// Longest `storage.run_dir`. conmon makes sockets in `<run_dir>/oci/m/<64 hex digits>/conmon-term.XXXXXX`, whose path must
+/// fit into `sun_path` too.
+const RUN_DIR_MAX: usize = SOCKET_PATH_MAX - "/oci/m/".len() - 64 - "/conmon-term.XXXXXX".len();
+
 /// Headers that carry credentials or are the client's own business.
 const RESERVED_HEADERS: &[&str] = &["authorization", "cookie", "host"];
 
@@ -67,6 +71,14 @@ fn files(config: &Config, notes: &mut Notes<'_>) {
         format!(
             "is {} bytes long, a socket's path may have {SOCKET_PATH_MAX}",
             socket.as_str().len()
+        ),
+    );
+    let run_dir = config.storage.run_dir.as_str().len();
+    notes.demand(
+        run_dir <= RUN_DIR_MAX,
+        "storage.run_dir",
+        format!(
+            "is {run_dir} bytes long; at most {RUN_DIR_MAX}, because sockets are made below it"
         ),
     );
     let names_a_file =

@@ -11,7 +11,8 @@ use crate::value::AbsolutePath;
 pub struct Storage {
     /// What must survive a reboot: the database, images, root filesystems. Two daemons never share it.
     pub root: AbsolutePath,
-    /// What a reboot may clear: sockets, bundles, files of running pods; on tmpfs. Two daemons never share it.
+    /// What a reboot may clear: sockets, bundles, files of running pods; on tmpfs. At most 17 bytes, because
+    /// sockets are made below it. Two daemons never share it.
     pub run_dir: AbsolutePath,
     /// What keeps layers and root filesystems.
     pub driver: StorageDriver,
