@@ -173,6 +173,16 @@ impl<'a> Tree<'a> {
         found.doing(entry, DOING)
     }
 
+    /// Marks the current directory opaque: it shows nothing of the layers below any more.
+    pub(super) fn make_opaque(&mut self) -> Result<(), Errno> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        sys::set_opaque(&current.dir)?;
+        current.lowers = Some(Vec::new());
+        Ok(())
+    }
+
     /// The directory `path` in the layer being written, if it is there.
     pub(super) fn existing(
         &mut self,

@@ -389,7 +389,7 @@ impl<'a> Writer<'a> {
         let parent = self.tree.parent(path, dir)?;
         if parent.inode != root {
             (self.written.prune_all(&parent.dir)).doing(path, "empty the directory")?;
-            return sys::set_opaque(&parent.dir).doing(path, "mark the directory opaque");
+            return (self.tree.make_opaque()).doing(path, "mark the directory opaque");
         }
         // overlayfs does not look for the mark on the root itself.
         for lower in &node.lowers {
