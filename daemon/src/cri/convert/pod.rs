@@ -32,8 +32,11 @@ pub(crate) fn pod_spec(config: v1::PodSandboxConfig) -> Result<PodSpec, InvalidF
         namespace,
         attempt,
     } = metadata.ok_or_else(|| InvalidField::invalid("config.metadata", "is missing"))?;
-    if name.is_empty() {
-        return Err(InvalidField::invalid("config.metadata.name", "is empty"));
+    // Together they are the name that retries are told by.
+    for (field, value) in [("name", &name), ("namespace", &namespace), ("uid", &uid)] {
+        if value.is_empty() {
+            return Err(InvalidField::invalid(format!("config.metadata.{field}"), "is empty"));
+        }
     }
     if windows.is_some() {
         return Err(InvalidField::unsupported(
