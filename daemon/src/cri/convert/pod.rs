@@ -35,7 +35,10 @@ pub(crate) fn pod_spec(config: v1::PodSandboxConfig) -> Result<PodSpec, InvalidF
     // Together they are the name that retries are told by.
     for (field, value) in [("name", &name), ("namespace", &namespace), ("uid", &uid)] {
         if value.is_empty() {
-            return Err(InvalidField::invalid(format!("config.metadata.{field}"), "is empty"));
+            return Err(InvalidField::invalid(
+                format!("config.metadata.{field}"),
+                "is empty",
+            ));
         }
     }
     if windows.is_some() {
