@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::error::OciError;
-use crate::files::{Files, SOCKETS, follow};
+use crate::files::{Files, follow};
 use crate::options::CgroupManager;
 use crate::process::Stat;
 use crate::runtime::memory_file;
@@ -231,8 +231,9 @@ impl OciRuntime {
                 Err(e) => return Err(e),
             };
             while let Some(entry) = entries.next_entry().await? {
+                // Not the directory of sockets, nor crun's cache (`.cache`, seen with crun 1.21).
                 if let Ok(name) = entry.file_name().into_string()
-                    && name != SOCKETS
+                    && self.files(&name).is_ok()
                 {
                     ids.insert(name);
                 }
@@ -277,5 +278,27 @@ pub(crate) async fn remove_tree(id: &str, path: &Utf8Path) -> Result<(), OciErro
             source,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::options;
+
+    #[tokio::test]
+    async fn what_is_no_container_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let options = crate::OciRuntimeOptions {
+            root: dir.join("crun"),
+            monitor_dir: dir.join("m"),
+            ..options()
+        };
+        for name in ["crun/.cache", "crun/one", "m/s", "m/one", "m/two"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let listed = OciRuntime::new(options).list().await.unwrap();
+        assert_eq!(listed, ["one", "two"]);
     }
 }
