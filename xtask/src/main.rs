@@ -15,6 +15,7 @@ mod demo;
 mod deps;
 mod fuzz;
 mod images;
+mod node;
 mod registry;
 mod run;
 mod test;
@@ -51,6 +52,11 @@ enum Chore {
     },
     /// Build the images that the system tests pull, as the storage of a local registry.
     Images,
+    /// A virtual machine like the users' own nodes: Debian 13, systemd, cgroup v2, AppArmor.
+    Node {
+        #[command(subcommand)]
+        what: node::What,
+    },
     /// Test everything, or one tier of tests.
     Test {
         /// Which tier; all of them in order if left out.
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Bench { what } => bench::bench(&what),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
+        Chore::Node { what } => node::node(&what),
         Chore::Test { tier, only } => test::run_tiers(tier, &only),
     };
     match result {

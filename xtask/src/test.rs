@@ -124,7 +124,7 @@ fn system(only: &[String]) -> anyhow::Result<()> {
 }
 
 /// Builds the daemon with failpoints compiled in, and says where it is.
-fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
+pub(crate) fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
     println!("building the daemon");
     let mut build = cargo();
     build.args(["build", "--package", "nexcage", "--features", "failpoints"]);

@@ -1,0 +1,247 @@
+//! The node's disk, made from Debian's packages.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::cache::{self, Inputs};
+use crate::run::{command, run};
+
+/// Begins the names of all images in the cache.
+pub(crate) const NAME: &str = "node-disk";
+
+/// Proxmox VE 9 is made of this release.
+const SUITE: &str = "trixie";
+const COMPONENTS: &str = "main";
+const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Bytes of the root file system; the file is sparse.
+const SIZE: u64 = 12 << 30;
+
+/// What the node consists of, beside the essential packages.
+const PACKAGES: &[&str] = &[
+    // A machine that boots and can be talked to.
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "kmod",
+    "libpam-systemd",
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "openssh-server",
+    "iproute2",
+    // What nexcage drives.
+    "lxc",
+    "uidmap",
+    "crun",
+    "conmon",
+    "catatonit",
+    "apparmor",
+    "containernetworking-plugins",
+    "golang-github-containers-common",
+    "iptables",
+    "nftables",
+    "util-linux",
+    // What tests use.
+    "docker-registry",
+    "busybox-static",
+    "ca-certificates",
+    "procps",
+    // critest calls apparmor_parser through it.
+    "sudo",
+    "jq",
+    "strace",
+    "less",
+];
+
+/// Files of the node, each with its place.
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/systemd/network/10-node.network",
+        include_str!("files/10-node.network"),
+    ),
+    (
+        "etc/systemd/system/nexcage.service",
+        include_str!("files/nexcage.service"),
+    ),
+    (
+        "etc/systemd/system/registry.service",
+        include_str!("files/registry.service"),
+    ),
+    (
+        "etc/nexcage/registry.json",
+        include_str!("files/registry.json"),
+    ),
+    ("etc/nexcage/config.json", include_str!("files/config.json")),
+    (
+        "etc/cni/net.d/10-pods.conflist",
+        include_str!("files/pods.conflist"),
+    ),
+    ("etc/crictl.yaml", include_str!("files/crictl.yaml")),
+    ("etc/hostname", "node\n"),
+    ("etc/hosts", "127.0.0.1 localhost node\n"),
+    ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
+    (
+        "etc/fstab",
+        // noatime: LXC must cope with it, and many nodes have it.
+        "/dev/vda / ext4 rw,noatime 0 0\nLABEL=share /opt/nexcage ext4 rw,noatime,nofail 0 0\n",
+    ),
+    // sshd's own PATH has no sbin, where apparmor_parser is.
+    (
+        "etc/environment",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+    ),
+    // Made anew at the first boot of each overlay.
+    ("etc/machine-id", ""),
+];
+
+/// Services that the packages start or that only take time.
+const MASKED: &[&str] = &[
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "docker-registry.service",
+    "lxc.service",
+    "lxc-net.service",
+    "systemd-networkd-wait-online.service",
+];
+
+const ENABLED: &[&str] = &[
+    "systemd-networkd.service",
+    "ssh.service",
+    "registry.service",
+    "nexcage.service",
+];
+
+/// A directory in the cache with a disk, the kernel and initrd that boot it, and the key that opens it.
+pub(crate) struct Image {
+    dir: Utf8PathBuf,
+}
+
+impl Image {
+    /// Makes it if it is not in the cache: about a minute, most of it downloads.
+    pub(crate) fn build() -> anyhow::Result<Self> {
+        let mut inputs = Inputs::new("node 1")
+            .text(SUITE)
+            .text(COMPONENTS)
+            .text(&SIZE.to_string());
+        let lists = [PACKAGES, MASKED, ENABLED].concat();
+        for text in lists {
+            inputs = inputs.text(text);
+        }
+        for (path, content) in FILES {
+            inputs = inputs.text(path).text(content);
+        }
+        let dir = cache::directory(NAME, inputs, make)?;
+        Ok(Self { dir })
+    }
+
+    /// The root file system, never written to: see `qemu-img create -b`.
+    pub(crate) fn disk(&self) -> Utf8PathBuf {
+        self.dir.join("root.ext4")
+    }
+
+    pub(crate) fn kernel(&self) -> Utf8PathBuf {
+        self.dir.join("vmlinuz")
+    }
+
+    pub(crate) fn initrd(&self) -> Utf8PathBuf {
+        self.dir.join("initrd.img")
+    }
+
+    /// Opens root's account.
+    pub(crate) fn key(&self) -> Utf8PathBuf {
+        self.dir.join("key")
+    }
+
+    /// The node's own key, by the name `node`, so that nobody else is taken for it.
+    pub(crate) fn known_hosts(&self) -> Utf8PathBuf {
+        self.dir.join("known_hosts")
+    }
+}
+
+fn make(dir: &Utf8Path) -> anyhow::Result<()> {
+    println!("making the node's disk, minutes the first time");
+    let root = dir.join("root");
+    run(command("mmdebstrap")
+        .args(["--variant=minbase", "--mode=root", "--format=directory"])
+        .args(["--quiet", &format!("--components={COMPONENTS}")])
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .args(
+            ["doc", "man", "locale"]
+                .map(|unread| format!("--dpkgopt=path-exclude=/usr/share/{unread}/*")),
+        )
+        .args([SUITE, root.as_str(), MIRROR]))?;
+    write_files(&root)?;
+    let systemctl = |verb: &str, units: &[&str]| {
+        let quiet = ["--quiet", "--root", root.as_str(), verb];
+        run(command("systemctl").args(quiet).args(units))
+    };
+    systemctl("mask", MASKED)?;
+    systemctl("enable", ENABLED)?;
+    make_keys(dir, &root)?;
+    take_kernel(dir, &root)?;
+
+    let disk = dir.join("root.ext4");
+    fs::File::create_new(&disk)
+        .and_then(|file| file.set_len(SIZE))
+        .with_context(|| format!("cannot make {disk}"))?;
+    run(command("mkfs.ext4")
+        .args(["-q", "-F", "-L", "root", "-d", root.as_str()])
+        .arg(&disk))?;
+    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {root}"))
+}
+
+fn write_files(root: &Utf8Path) -> anyhow::Result<()> {
+    for (path, content) in FILES {
+        let path = root.join(path);
+        let parent = path.parent().unwrap_or(root);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&path, content))
+            .with_context(|| format!("cannot write {path}"))?;
+    }
+    fs::create_dir_all(root.join("opt/nexcage")).context("cannot make /opt/nexcage")?;
+    for program in ["nexcage", "crictl", "critest"] {
+        let link = root.join("usr/local/bin").join(program);
+        symlink(format!("/opt/nexcage/{program}"), &link)
+            .with_context(|| format!("cannot make {link}"))?;
+    }
+    Ok(())
+}
+
+/// A key for root, and the list of host keys that ssh compares.
+fn make_keys(dir: &Utf8Path, root: &Utf8Path) -> anyhow::Result<()> {
+    let key = dir.join("key");
+    run(command("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "node", "-f"])
+        .arg(&key))?;
+    let ssh = root.join("root/.ssh");
+    fs::create_dir_all(&ssh).with_context(|| format!("cannot make {ssh}"))?;
+    fs::set_permissions(&ssh, PermissionsExt::from_mode(0o700))
+        .and_then(|()| fs::copy(dir.join("key.pub"), ssh.join("authorized_keys")))
+        .with_context(|| format!("cannot fill {ssh}"))?;
+    let host_key = root.join("etc/ssh/ssh_host_ed25519_key.pub");
+    let host_key =
+        fs::read_to_string(&host_key).with_context(|| format!("cannot read {host_key}"))?;
+    let known_hosts = dir.join("known_hosts");
+    fs::write(&known_hosts, format!("node {host_key}"))
+        .with_context(|| format!("cannot write {known_hosts}"))
+}
+
+/// The packages' names carry the version; there is one of each.
+fn take_kernel(dir: &Utf8Path, root: &Utf8Path) -> anyhow::Result<()> {
+    let boot = root.join("boot");
+    for (prefix, name) in [("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd.img")] {
+        let entries = boot
+            .read_dir_utf8()
+            .with_context(|| format!("cannot read {boot}"))?;
+        let found = entries
+            .flatten()
+            .find(|entry| entry.file_name().starts_with(prefix))
+            .with_context(|| format!("there is no {prefix}* in {boot}"))?;
+        fs::copy(found.path(), dir.join(name))
+            .with_context(|| format!("cannot copy {}", found.path()))?;
+    }
+    Ok(())
+}
