@@ -17,7 +17,7 @@ use crate::{Run, memory, report};
 /// Growth that one layer of any size may cause, MiB.
 const GROWTH: f64 = 64.0;
 
-/// Seconds, and MiB of growth of the daemon's memory.
+/// Seconds, and MiB that the daemon's memory has grown at most since its start.
 #[derive(Debug, Serialize)]
 struct Measured {
     image_bytes: u64,
@@ -39,20 +39,22 @@ struct Pull {
 pub(crate) async fn bench(run: &Run, rounds: u16) -> anyhow::Result<()> {
     let _stage = Stage::set()?;
     let daemon = Nexcage::start(&run.nexcage, run.registry, &[]).await?;
+    // What the allocator keeps after a pull counts as growth in all that follow.
+    let idle = memory::status(daemon.pid(), "VmRSS")?;
     println!("{rounds} rounds, each by nexcage and by skopeo and umoci");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for number in 0..rounds {
         // Who comes second finds the registry's files in the page cache; so does who comes first from the second round on.
         if number % 2 == 0 {
-            ours.push(by_nexcage(&daemon, TEN).await?);
+            ours.push(by_nexcage(&daemon, idle, TEN).await?);
             theirs.push(by_tools(run)?);
         } else {
             theirs.push(by_tools(run)?);
-            ours.push(by_nexcage(&daemon, TEN).await?);
+            ours.push(by_nexcage(&daemon, idle, TEN).await?);
         }
     }
     println!("one layer of 2 GiB");
-    let large = by_nexcage(&daemon, LARGE).await?;
+    let large = by_nexcage(&daemon, idle, LARGE).await?;
     daemon.end().await?;
     let measured = Measured {
         image_bytes: LAYERS * LAYER_BYTES,
@@ -71,10 +73,10 @@ fn name(image: &str) -> String {
     format!("bench/{image}:latest")
 }
 
-async fn by_nexcage(daemon: &Nexcage, image: &str) -> anyhow::Result<Pull> {
+/// Pulls an image and removes it; `idle` is what the daemon used before its first pull.
+async fn by_nexcage(daemon: &Nexcage, idle: u64, image: &str) -> anyhow::Result<Pull> {
     settle();
     let image = format!("docker.io/{}", name(image));
-    let before = memory::status(daemon.pid(), "VmRSS")?;
     memory::reset_peak(daemon.pid())?;
     let begun = Instant::now();
     daemon.client.pull(&image).await?;
@@ -83,7 +85,7 @@ async fn by_nexcage(daemon: &Nexcage, image: &str) -> anyhow::Result<Pull> {
     daemon.client.forget(&image).await?;
     Ok(Pull {
         seconds,
-        growth: mebibytes(peak.saturating_sub(before)),
+        growth: mebibytes(peak.saturating_sub(idle)),
     })
 }
 
