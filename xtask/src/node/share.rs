@@ -19,8 +19,13 @@ pub(crate) fn make(disk: &Utf8Path) -> anyhow::Result<()> {
     let images = images::storage()?;
     let tree = disk.with_extension("tree");
     fs::create_dir(&tree).with_context(|| format!("cannot make {tree}"))?;
-    for program in [&daemon, &tools.crictl, &tools.critest] {
-        stripped(program, &tree.join(program.file_name().unwrap_or_default()))?;
+    let programs = [
+        (&daemon, "nexcage"),
+        (&tools.crictl, "crictl"),
+        (&tools.critest, "critest"),
+    ];
+    for (program, name) in programs {
+        stripped(program, &tree.join(name))?;
     }
     run(command("cp").args(["-r", images.join("docker").as_str(), tree.as_str()]))?;
     fs::File::create(disk)
