@@ -54,6 +54,17 @@ pub(crate) enum Kind {
     Image,
 }
 
+impl Kind {
+    /// The field of a request that names one.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Pod => "pod_sandbox_id",
+            Self::Container => "container_id",
+            Self::Image => "image",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -92,8 +103,8 @@ impl OpError {
     }
 }
 
-impl From<nexcage_sqlite::Error> for OpError {
-    fn from(source: nexcage_sqlite::Error) -> Self {
+impl From<nexcage_sqlite::DatabaseError> for OpError {
+    fn from(source: nexcage_sqlite::DatabaseError) -> Self {
         if source.is_retryable() {
             Self::Unavailable {
                 doing: "cannot save state".into(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::containers::Container;
+use crate::cri::InvalidField;
 use crate::error::{Kind, OpError};
 use crate::pods::Pod;
 
@@ -133,7 +134,7 @@ impl<T> Table<T> {
         }
         // An empty prefix would match anything; nobody means that.
         if prefix.is_empty() {
-            return Err(none());
+            return Err(InvalidField::invalid(kind.field(), "is empty").into());
         }
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut matching = table
@@ -166,6 +167,6 @@ mod tests {
         assert_eq!(find("aa22").unwrap(), "aa22");
         assert!(matches!(find("aa"), Err(OpError::Ambiguous { .. })));
         assert!(find("cc").unwrap_err().is_not_found());
-        assert!(find("").unwrap_err().is_not_found());
+        assert!(matches!(find(""), Err(OpError::Invalid(_))));
     }
 }

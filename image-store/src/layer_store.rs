@@ -117,7 +117,7 @@ pub enum LayerStoreError {
     },
     /// The store's records cannot be read or written.
     #[error("records of the storage driver cannot be used")]
-    Database(#[from] nexcage_sqlite::Error),
+    Database(#[from] nexcage_sqlite::DatabaseError),
 }
 
 impl LayerStoreError {

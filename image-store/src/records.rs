@@ -118,7 +118,7 @@ pub(crate) struct Records {
     pinned: HashSet<String>,
 }
 
-type Result<T> = std::result::Result<T, nexcage_sqlite::Error>;
+type Result<T> = std::result::Result<T, nexcage_sqlite::DatabaseError>;
 
 impl Records {
     /// Opens or creates the file. Blocking.
@@ -136,7 +136,9 @@ impl Records {
             .write(move |tx| {
                 save(tx, &image)?;
                 let row = read(tx, &image.id.to_string())?;
-                Ok::<_, nexcage_sqlite::Error>(row.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
+                Ok::<_, nexcage_sqlite::DatabaseError>(
+                    row.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
+                )
             })
             .await?;
         self.record(row)
@@ -181,7 +183,7 @@ impl Records {
                 for id in ids {
                     rows.extend(read(conn, &id)?);
                 }
-                Ok::<_, nexcage_sqlite::Error>(rows)
+                Ok::<_, nexcage_sqlite::DatabaseError>(rows)
             })
             .await?;
         rows.into_iter().map(|row| self.record(row)).collect()
@@ -348,6 +350,6 @@ fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     })
 }
 
-fn unreadable(error: Box<dyn std::error::Error + Send + Sync>) -> nexcage_sqlite::Error {
+fn unreadable(error: Box<dyn std::error::Error + Send + Sync>) -> nexcage_sqlite::DatabaseError {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error).into()
 }

@@ -102,7 +102,7 @@ pub enum ImageStoreError {
     },
     /// The records cannot be read or written.
     #[error("image records cannot be used")]
-    Records(#[from] nexcage_sqlite::Error),
+    Records(#[from] nexcage_sqlite::DatabaseError),
     /// The layer store failed.
     #[error("the layer store cannot be used")]
     LayerStore(#[from] LayerStoreError),

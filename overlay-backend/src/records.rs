@@ -76,7 +76,7 @@ pub(crate) struct Records {
 type Result<T> = std::result::Result<T, LayerStoreError>;
 
 fn sql(e: rusqlite::Error) -> LayerStoreError {
-    nexcage_sqlite::Error::Statement(e).into()
+    nexcage_sqlite::DatabaseError::Statement(e).into()
 }
 
 impl Records {

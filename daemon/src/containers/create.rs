@@ -330,8 +330,8 @@ fn bundle(
         .map_err(OpError::step("cannot read the list of mounts"))?;
     spec::check_propagation(spec, &mount_sources, &mountinfo)?;
     let declared = volumes::declared(runtime, spec, image, rootfs)?;
-    let devices =
-        devices::resolve(spec).map_err(OpError::step("cannot find the container's devices"))?;
+    let devices = devices::resolve(spec)
+        .map_err(|e| InvalidField::invalid("config.devices", Chain(&e).to_string()))?;
     let localhost_seccomp = localhost_profile(spec)?;
     let input = SpecInput {
         config: spec,
@@ -357,9 +357,10 @@ fn bundle(
 
 fn localhost_profile(spec: &ContainerSpec) -> Result<Option<Profile>, OpError> {
     match &spec.security.seccomp {
-        SeccompProfile::Localhost(path) => seccomp::load(path)
-            .map(Some)
-            .map_err(OpError::step("cannot use the seccomp profile")),
+        SeccompProfile::Localhost(path) => seccomp::load(path).map(Some).map_err(|e| {
+            const FIELD: &str = "config.linux.security_context.seccomp.localhost_ref";
+            InvalidField::invalid(FIELD, Chain(&e).to_string()).into()
+        }),
         SeccompProfile::Unconfined | SeccompProfile::RuntimeDefault => Ok(None),
     }
 }

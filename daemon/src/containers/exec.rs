@@ -9,8 +9,9 @@ use oci_spec::runtime::{Process, Spec};
 use crate::error::OpError;
 use crate::runtime::Runtime;
 
-/// Bytes kept of each stream; CRI asks for 16 MB (CVE-2022-1708).
-const OUTPUT_LIMIT: usize = 16 << 20;
+/// Bytes kept of both streams together. CRI asks for a response of at most 16 MB (CVE-2022-1708), and that is
+/// what kubelet's client accepts; the message around them needs some of it.
+const OUTPUT_LIMIT: usize = (16 << 20) - 4096;
 
 /// Runs a command in a running container with the container's own environment, user and confinement.
 pub(crate) async fn exec_sync(
@@ -42,14 +43,21 @@ pub(crate) async fn exec_sync(
         timeout,
         output_limit: OUTPUT_LIMIT,
     };
-    runtime
-        .oci
-        .exec_sync(&record.id, &exec)
-        .await
-        .map_err(|error| match error {
-            ExecError::Timeout { .. } => OpError::Deadline(error.to_string()),
-            error => OpError::failed("exec failed", error),
-        })
+    let output = runtime.oci.exec_sync(&record.id, &exec).await;
+    let output = output.map_err(|error| match error {
+        ExecError::Timeout { .. } => OpError::Deadline(error.to_string()),
+        error => OpError::failed("exec failed", error),
+    })?;
+    Ok(capped(output, OUTPUT_LIMIT))
+}
+
+/// Cuts both streams so that together they are at most `limit` bytes; neither loses more than it must for the other to
+/// have half.
+fn capped(mut output: ExecOutput, limit: usize) -> ExecOutput {
+    let room = limit.saturating_sub(output.stdout.len()).max(limit / 2);
+    output.stderr.truncate(room);
+    output.stdout.truncate(limit - output.stderr.len());
+    output
 }
 
 /// The container's own process with another command line. Blocking.
@@ -61,4 +69,27 @@ fn process_of(bundle: &camino::Utf8Path, command: Vec<String>) -> std::io::Resul
     process.set_terminal(Some(false));
     process.set_console_size(None);
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_streams_share_the_limit() {
+        let lengths = |stdout: usize, stderr: usize| {
+            let output = ExecOutput {
+                stdout: vec![0; stdout],
+                stderr: vec![0; stderr],
+                exit_code: 0,
+            };
+            let output = capped(output, 10);
+            (output.stdout.len(), output.stderr.len())
+        };
+        assert_eq!(lengths(3, 4), (3, 4));
+        assert_eq!(lengths(100, 0), (10, 0));
+        assert_eq!(lengths(100, 2), (8, 2));
+        assert_eq!(lengths(100, 100), (5, 5));
+        assert_eq!(lengths(3, 100), (3, 7));
+    }
 }

@@ -46,13 +46,6 @@ fn required<T>(field: &'static str, value: Option<T>) -> Result<T, OpError> {
     value.ok_or_else(|| InvalidField::invalid(field, "is missing").into())
 }
 
-fn given(field: &'static str, id: &str) -> Result<(), OpError> {
-    if id.is_empty() {
-        return Err(InvalidField::invalid(field, "is empty").into());
-    }
-    Ok(())
-}
-
 /// CRI's seconds; 0 and less is `None`.
 fn seconds(value: i64) -> Option<Duration> {
     u64::try_from(value)
@@ -97,13 +90,10 @@ impl RuntimeService for Pods {
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Answer<v1::StopPodSandboxResponse> {
         let v1::StopPodSandboxRequest { pod_sandbox_id: id } = request.into_inner();
-        let stopped = async {
-            given("pod_sandbox_id", &id)?;
-            pods::stop_pod(&self.runtime, &id).await
-        };
+        let stopped = pods::stop_pod(&self.runtime, &id).await;
         answer(
             "StopPodSandbox",
-            stopped.await.map(|()| v1::StopPodSandboxResponse {}),
+            stopped.map(|()| v1::StopPodSandboxResponse {}),
         )
     }
 
@@ -112,13 +102,10 @@ impl RuntimeService for Pods {
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
         let v1::RemovePodSandboxRequest { pod_sandbox_id: id } = request.into_inner();
-        let removed = async {
-            given("pod_sandbox_id", &id)?;
-            pods::remove_pod(&self.runtime, &id).await
-        };
+        let removed = pods::remove_pod(&self.runtime, &id).await;
         answer(
             "RemovePodSandbox",
-            removed.await.map(|()| v1::RemovePodSandboxResponse {}),
+            removed.map(|()| v1::RemovePodSandboxResponse {}),
         )
     }
 
@@ -190,13 +177,10 @@ impl RuntimeService for Pods {
             timeout,
         } = request.into_inner();
         let grace = seconds(timeout).unwrap_or_default();
-        let stopped = async {
-            given("container_id", &id)?;
-            containers::stop_container(&self.runtime, &id, grace).await
-        };
+        let stopped = containers::stop_container(&self.runtime, &id, grace).await;
         answer(
             "StopContainer",
-            stopped.await.map(|()| v1::StopContainerResponse {}),
+            stopped.map(|()| v1::StopContainerResponse {}),
         )
     }
 
@@ -205,13 +189,10 @@ impl RuntimeService for Pods {
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
         let v1::RemoveContainerRequest { container_id: id } = request.into_inner();
-        let removed = async {
-            given("container_id", &id)?;
-            containers::remove_container(&self.runtime, &id).await
-        };
+        let removed = containers::remove_container(&self.runtime, &id).await;
         answer(
             "RemoveContainer",
-            removed.await.map(|()| v1::RemoveContainerResponse {}),
+            removed.map(|()| v1::RemoveContainerResponse {}),
         )
     }
 
@@ -335,7 +316,7 @@ impl RuntimeService for Pods {
         answer(
             "ContainerStats",
             stats.map(|s| v1::ContainerStatsResponse {
-                stats: Some(convert::container_stats(s)),
+                stats: Some(convert::container_stats(&s)),
             }),
         )
     }
@@ -348,7 +329,7 @@ impl RuntimeService for Pods {
         let chosen =
             convert::containers_for_stats(&self.runtime.inventory, filter.unwrap_or_default());
         let stats = stats::containers(&self.runtime, chosen).await;
-        let stats = stats.into_iter().map(convert::container_stats).collect();
+        let stats = stats.iter().map(convert::container_stats).collect();
         Ok(Response::new(v1::ListContainerStatsResponse { stats }))
     }
 
@@ -361,7 +342,7 @@ impl RuntimeService for Pods {
         answer(
             "PodSandboxStats",
             stats.map(|s| v1::PodSandboxStatsResponse {
-                stats: Some(convert::pod_stats(s)),
+                stats: Some(convert::pod_stats(&s)),
             }),
         )
     }
@@ -373,7 +354,7 @@ impl RuntimeService for Pods {
         let v1::ListPodSandboxStatsRequest { filter } = request.into_inner();
         let chosen = convert::pods_for_stats(&self.runtime.inventory, filter.unwrap_or_default());
         let stats = stats::pods(&self.runtime, chosen).await;
-        let stats = stats.into_iter().map(convert::pod_stats).collect();
+        let stats = stats.iter().map(convert::pod_stats).collect();
         Ok(Response::new(v1::ListPodSandboxStatsResponse { stats }))
     }
 

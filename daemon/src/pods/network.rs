@@ -1,7 +1,7 @@
 //! A pod's network: pinned namespace, then CNI.
 
 use nexcage_cni::Attachment;
-use nexcage_sandbox::{NamespaceMode, make_netns, unpin_netns};
+use nexcage_sandbox::{NamespaceMode, make_netns, pin_netns, unpin_netns};
 
 use super::record::PodRecord;
 use crate::error::OpError;
@@ -54,6 +54,7 @@ pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), 
     let Some(netns) = &pod.netns else {
         return Ok(());
     };
+    restore_pin(pod).await;
     let attachment = attachment(pod);
     let mut detached = runtime.cni.del(&attachment).await;
     if detached
@@ -72,6 +73,22 @@ pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), 
     unpin_netns(netns).await.map_err(OpError::step(format!(
         "cannot unpin the network namespace at {netns}"
     )))
+}
+
+/// Pins the namespace again if the pin is gone but the sandbox lives: without a namespace, plugins skip a part of
+/// what they should undo.
+async fn restore_pin(pod: &PodRecord) {
+    let (Some(netns), Some(running)) = (&pod.netns, &pod.running) else {
+        return;
+    };
+    let init = running.init;
+    if !crate::pidfd::is_alive(init.pid, init.start_time) {
+        return;
+    }
+    // Nothing is done where the pin is what it should be.
+    if let Err(error) = pin_netns(init.pid, netns).await {
+        tracing::debug!(pod = pod.id, error = %crate::error::Chain(&error), "cannot pin the network namespace again");
+    }
 }
 
 /// The arguments every CNI plugin of a Kubernetes node expects, and no others.

@@ -5,7 +5,7 @@
 //! once at start.
 
 use camino::Utf8Path;
-use nexcage_sqlite::{Database, Error, rusqlite};
+use nexcage_sqlite::{Database, DatabaseError, rusqlite};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,7 +38,7 @@ pub(crate) struct Store {
 pub(crate) enum StoreError {
     /// SQLite failed.
     #[error(transparent)]
-    Database(#[from] Error),
+    Database(#[from] DatabaseError),
     /// A record is not JSON of this version.
     #[error("a record in the database cannot be read or written")]
     Record(#[from] serde_json::Error),
@@ -61,7 +61,7 @@ impl From<rusqlite::Error> for StoreError {
 
 impl Store {
     /// Opens or creates the file. Blocking.
-    pub(crate) fn open(path: &Utf8Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Utf8Path) -> Result<Self, DatabaseError> {
         Ok(Self {
             db: Database::open(path, SCHEMA)?,
         })

@@ -97,7 +97,7 @@ pub enum PullError {
     },
     /// The image records cannot be read or written.
     #[error("image records cannot be used")]
-    Records(#[from] nexcage_sqlite::Error),
+    Records(#[from] nexcage_sqlite::DatabaseError),
     /// The daemon is ending.
     #[error("the image store is closing")]
     Closing,

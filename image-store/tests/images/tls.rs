@@ -61,7 +61,7 @@ fn ca_file() -> Utf8PathBuf {
 async fn a_ca_of_ones_own() {
     let registry = registry().await;
     let house = house(&registry, |endpoint| {
-        endpoint.manner.ca_files.push(ca_file())
+        endpoint.manner.ca_files.push(ca_file());
     })
     .await;
     registry.require(Auth::Bearer(None));
@@ -94,7 +94,7 @@ async fn a_stranger_is_not_believed() {
 async fn a_redirect_to_plain_http_is_not_followed() {
     let (registry, plain) = (registry().await, Registry::start().await);
     let house = house(&registry, |endpoint| {
-        endpoint.manner.ca_files.push(ca_file())
+        endpoint.manner.ca_files.push(ca_file());
     })
     .await;
     let there = vec![("location", format!("{}/x", plain.url()))];

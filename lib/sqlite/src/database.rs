@@ -24,7 +24,7 @@ pub struct Database {
 /// Why a database could not be opened or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum DatabaseError {
     /// The file cannot be opened or is not a database.
     #[error("cannot open the database {path}")]
     Open {
@@ -56,7 +56,7 @@ pub enum Error {
     Closed,
 }
 
-impl Error {
+impl DatabaseError {
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -79,9 +79,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`], [`Error::TooNew`], [`Error::Migrate`], [`Error::Thread`].
-    pub fn open(path: &Utf8Path, scripts: &[&str]) -> Result<Self, Error> {
-        let open = |source| Error::Open {
+    /// [`DatabaseError::Open`], [`DatabaseError::TooNew`], [`DatabaseError::Migrate`], [`DatabaseError::Thread`].
+    pub fn open(path: &Utf8Path, scripts: &[&str]) -> Result<Self, DatabaseError> {
+        let open = |source| DatabaseError::Open {
             path: path.to_string(),
             source,
         };
@@ -103,7 +103,7 @@ impl Database {
                     job(&mut conn);
                 }
             })
-            .map_err(Error::Thread)?;
+            .map_err(DatabaseError::Thread)?;
         Ok(Self { jobs })
     }
 
@@ -114,20 +114,20 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// What `work` returned (then nothing was changed), or [`Error::Statement`],
-    /// [`Error::Closed`].
+    /// What `work` returned (then nothing was changed), or [`DatabaseError::Statement`],
+    /// [`DatabaseError::Closed`].
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         self.run(move |conn| {
             let tx = conn
                 .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(Error::Statement)?;
+                .map_err(DatabaseError::Statement)?;
             let out = work(&tx)?;
-            tx.commit().map_err(Error::Statement)?;
+            tx.commit().map_err(DatabaseError::Statement)?;
             Ok(out)
         })
         .await
@@ -137,11 +137,11 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// What `work` returned, or [`Error::Closed`].
+    /// What `work` returned, or [`DatabaseError::Closed`].
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         self.run(move |conn| work(conn)).await
@@ -150,7 +150,7 @@ impl Database {
     async fn run<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
@@ -158,8 +158,11 @@ impl Database {
             // The caller may be gone; the work is done all the same.
             let _ = answer.send(work(conn));
         });
-        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
-        answered.await.map_err(|_| Error::Closed)?
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| DatabaseError::Closed)?;
+        answered.await.map_err(|_| DatabaseError::Closed)?
     }
 }
 
@@ -176,16 +179,18 @@ mod tests {
     }
 
     async fn count(db: &Database) -> i64 {
-        db.read(|c| Ok::<_, Error>(c.query_row("SELECT count(*) FROM t", [], |r| r.get(0))?))
-            .await
-            .unwrap()
+        db.read(|c| {
+            Ok::<_, DatabaseError>(c.query_row("SELECT count(*) FROM t", [], |r| r.get(0))?)
+        })
+        .await
+        .unwrap()
     }
 
     #[tokio::test]
     async fn a_write_is_there_after_reopening() {
         let (_dir, path) = file();
         let db = Database::open(&path, SCHEMA).unwrap();
-        db.write(|tx| Ok::<_, Error>(tx.execute("INSERT INTO t VALUES (1)", [])?))
+        db.write(|tx| Ok::<_, DatabaseError>(tx.execute("INSERT INTO t VALUES (1)", [])?))
             .await
             .unwrap();
         drop(db);
@@ -197,14 +202,14 @@ mod tests {
     async fn a_failed_write_leaves_nothing() {
         let (_dir, path) = file();
         let db = Database::open(&path, SCHEMA).unwrap();
-        let r: Result<(), Error> = db
+        let r: Result<(), DatabaseError> = db
             .write(|tx| {
                 tx.execute("INSERT INTO t VALUES (1)", [])?;
                 tx.execute("INSERT INTO nowhere VALUES (1)", [])?;
                 Ok(())
             })
             .await;
-        assert!(matches!(r, Err(Error::Statement(_))));
+        assert!(matches!(r, Err(DatabaseError::Statement(_))));
         assert_eq!(count(&db).await, 0);
     }
 
@@ -216,7 +221,7 @@ mod tests {
         drop(Database::open(&path, two).unwrap());
         assert!(matches!(
             Database::open(&path, SCHEMA),
-            Err(Error::TooNew { found: 2, known: 1 })
+            Err(DatabaseError::TooNew { found: 2, known: 1 })
         ));
     }
 
@@ -226,7 +231,7 @@ mod tests {
         std::fs::write(&path, vec![7u8; 8192]).unwrap();
         assert!(matches!(
             Database::open(&path, SCHEMA),
-            Err(Error::Open { .. })
+            Err(DatabaseError::Open { .. })
         ));
     }
 }

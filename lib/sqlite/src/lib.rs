@@ -19,5 +19,5 @@ mod database;
 mod migrate;
 
 pub use database::Database;
-pub use database::Error;
+pub use database::DatabaseError;
 pub use rusqlite;

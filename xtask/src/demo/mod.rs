@@ -4,6 +4,7 @@
 //! (overlayfs, plain LXC) below directories of the demo's own, a pod of two containers that talk over localhost,
 //! and the questions one asks of it. [`Stage`] holds what the demo makes on the machine and takes it away
 //! again, also what a demo that was killed has left.
+#![allow(clippy::disallowed_methods)]
 
 mod stage;
 

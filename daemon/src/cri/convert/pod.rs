@@ -40,6 +40,12 @@ pub(crate) fn pod_spec(config: v1::PodSandboxConfig) -> Result<PodSpec, InvalidF
                 "is empty",
             ));
         }
+        if value.chars().any(char::is_control) {
+            return Err(InvalidField::invalid(
+                format!("config.metadata.{field}"),
+                "contains a control character",
+            ));
+        }
     }
     if windows.is_some() {
         return Err(InvalidField::unsupported(
@@ -56,7 +62,7 @@ pub(crate) fn pod_spec(config: v1::PodSandboxConfig) -> Result<PodSpec, InvalidF
         attempt,
         hostname,
         log_directory,
-        dns: dns_config.map(dns),
+        dns: dns_config.map(dns).transpose()?,
         port_mappings: port_mappings
             .into_iter()
             .enumerate()
@@ -92,17 +98,34 @@ fn check_log_directory(path: &str) -> Result<(), InvalidField> {
     }
 }
 
-fn dns(config: v1::DnsConfig) -> Dns {
+/// Each becomes a word of resolv.conf, where a blank or a line break would make two of it.
+fn dns(config: v1::DnsConfig) -> Result<Dns, InvalidField> {
     let v1::DnsConfig {
         servers,
         searches,
         options,
     } = config;
-    Dns {
+    let words = [
+        ("servers", &servers),
+        ("searches", &searches),
+        ("options", &options),
+    ];
+    for (field, words) in words {
+        let bad = |word: &String| {
+            word.is_empty() || word.chars().any(|c| c.is_whitespace() || c.is_control())
+        };
+        if let Some(n) = words.iter().position(bad) {
+            return Err(InvalidField::invalid(
+                format!("config.dns_config.{field}[{n}]"),
+                "is empty or contains a blank or a control character",
+            ));
+        }
+    }
+    Ok(Dns {
         servers,
         searches,
         options,
-    }
+    })
 }
 
 fn port_mapping(n: usize, mapping: v1::PortMapping) -> Result<PortMapping, InvalidField> {
@@ -269,8 +292,8 @@ fn user_namespace(options: v1::UserNamespace) -> Result<Option<UserNamespace>, I
         // CRI numbers POD as 0, so a message that is merely present asks for it.
         Ok(v1::NamespaceMode::Pod) => {
             let namespace = UserNamespace {
-                uids: mappings("uids", uids)?,
-                gids: mappings("gids", gids)?,
+                uids: mappings("uids", &uids)?,
+                gids: mappings("gids", &gids)?,
             };
             if namespace.uids != namespace.gids {
                 return Err(InvalidField::invalid(
@@ -287,9 +310,9 @@ fn user_namespace(options: v1::UserNamespace) -> Result<Option<UserNamespace>, I
     }
 }
 
-fn mappings(name: &str, list: Vec<v1::IdMapping>) -> Result<Vec<IdMapping>, InvalidField> {
+fn mappings(name: &str, list: &[v1::IdMapping]) -> Result<Vec<IdMapping>, InvalidField> {
     let field = format!("config.linux.security_context.namespace_options.userns_options.{name}");
-    let [mapping] = list.as_slice() else {
+    let [mapping] = list else {
         return Err(InvalidField::invalid(
             field,
             "must hold exactly one mapping",

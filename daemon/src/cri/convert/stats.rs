@@ -54,7 +54,7 @@ pub(crate) fn pods_for_stats(
 }
 
 /// One container's statistics.
-pub(crate) fn container_stats(stats: ContainerStats) -> v1::ContainerStats {
+pub(crate) fn container_stats(stats: &ContainerStats) -> v1::ContainerStats {
     let record = &stats.record;
     v1::ContainerStats {
         attributes: Some(v1::ContainerAttributes {
@@ -65,21 +65,24 @@ pub(crate) fn container_stats(stats: ContainerStats) -> v1::ContainerStats {
         }),
         cpu: cpu(&stats.cgroup),
         memory: memory(&stats.cgroup),
-        writable_layer: stats.writable_layer.map(|usage| v1::FilesystemUsage {
-            timestamp: stats.cgroup.at,
-            fs_id: Some(v1::FilesystemIdentifier {
-                mountpoint: stats.mountpoint.to_string(),
+        writable_layer: stats
+            .writable_layer
+            .as_ref()
+            .map(|usage| v1::FilesystemUsage {
+                timestamp: stats.cgroup.at,
+                fs_id: Some(v1::FilesystemIdentifier {
+                    mountpoint: stats.mountpoint.to_string(),
+                }),
+                used_bytes: number(usage.bytes),
+                inodes_used: number(usage.inodes),
             }),
-            used_bytes: number(usage.bytes),
-            inodes_used: number(usage.inodes),
-        }),
         swap: swap(&stats.cgroup),
         io: io(&stats.cgroup),
     }
 }
 
 /// One pod's statistics.
-pub(crate) fn pod_stats(stats: PodStats) -> v1::PodSandboxStats {
+pub(crate) fn pod_stats(stats: &PodStats) -> v1::PodSandboxStats {
     let record = &stats.record;
     let at = stats.cgroup.at;
     v1::PodSandboxStats {
@@ -97,7 +100,7 @@ pub(crate) fn pod_stats(stats: PodStats) -> v1::PodSandboxStats {
                 timestamp: at,
                 process_count: number(count),
             }),
-            containers: stats.containers.into_iter().map(container_stats).collect(),
+            containers: stats.containers.iter().map(container_stats).collect(),
             io: io(&stats.cgroup),
         }),
         windows: None,
