@@ -89,7 +89,7 @@ impl Machine {
         run(command(QEMU)
             .args(accelerator)
             .args(["-smp", "2", "-m", "4096"])
-            .args(["-display", "none", "-nodefaults", "-no-reboot"])
+            .args(["-display", "none", "-nodefaults"])
             .args(["-daemonize", "-pidfile", dir.join("pid").as_str()])
             .args(["-kernel", image.kernel().as_str()])
             .args(["-initrd", image.initrd().as_str()])
