@@ -46,12 +46,13 @@ fn required<T>(field: &'static str, value: Option<T>) -> Result<T, OpError> {
     value.ok_or_else(|| InvalidField::invalid(field, "is missing").into())
 }
 
-/// CRI's seconds; 0 and less is `None`.
-fn seconds(value: i64) -> Option<Duration> {
-    u64::try_from(value)
-        .ok()
-        .filter(|s| *s > 0)
-        .map(Duration::from_secs)
+/// CRI's timeout in seconds; 0 is `None`.
+fn seconds(value: i64) -> Result<Option<Duration>, OpError> {
+    match u64::try_from(value) {
+        Ok(0) => Ok(None),
+        Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        Err(_) => Err(InvalidField::invalid("timeout", format!("{value} is negative")).into()),
+    }
 }
 
 #[tonic::async_trait]
@@ -176,8 +177,11 @@ impl RuntimeService for Pods {
             container_id: id,
             timeout,
         } = request.into_inner();
-        let grace = seconds(timeout).unwrap_or_default();
-        let stopped = containers::stop_container(&self.runtime, &id, grace).await;
+        let stopped = async {
+            let grace = seconds(timeout)?.unwrap_or_default();
+            containers::stop_container(&self.runtime, &id, grace).await
+        };
+        let stopped = stopped.await;
         answer(
             "StopContainer",
             stopped.map(|()| v1::StopContainerResponse {}),
@@ -274,7 +278,8 @@ impl RuntimeService for Pods {
             if cmd.is_empty() {
                 return Err(InvalidField::invalid("cmd", "is empty").into());
             }
-            containers::exec_sync(&self.runtime, &container_id, cmd, seconds(timeout)).await
+            let timeout = seconds(timeout)?;
+            containers::exec_sync(&self.runtime, &container_id, cmd, timeout).await
         };
         answer(
             "ExecSync",

@@ -137,13 +137,16 @@ pub(crate) struct ExecCgroup {
 }
 
 impl ExecCgroup {
-    /// Kills every process in it whose program is not `program`.
-    pub(crate) async fn kill_but(&self, program: &Utf8Path) -> io::Result<()> {
+    /// Kills every process in it that lives in a PID namespace other than ours: those of the container, but not crun.
+    pub(crate) async fn kill_inside(&self) -> io::Result<()> {
+        let ours = fs::read_link("/proc/self/ns/pid").await?;
         for group in tree(&self.path()).await? {
             for pid in processes(&group).await? {
-                let runs = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).await;
-                if runs.is_ok_and(|runs| runs == program.as_std_path()) {
-                    continue;
+                let namespace = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
+                match fs::read_link(namespace).await {
+                    Ok(theirs) if theirs != ours => {}
+                    // crun, or gone already.
+                    _ => continue,
                 }
                 match kill_process(pid, Signal::KILL) {
                     Ok(()) | Err(rustix::io::Errno::SRCH) => {}

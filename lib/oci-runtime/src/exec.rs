@@ -158,7 +158,7 @@ impl OciRuntime {
             Err(timeout) => {
                 // crun is spared at first: it reaps the process. Without it that would become a child of the container's
                 // init, and many an init never reaps: a zombie for each failed probe.
-                let spared = cgroup.kill_but(self.options.crun.path()).await;
+                let spared = cgroup.kill_inside().await;
                 spared.map_err(in_cgroup(id))?;
                 let _ = tokio::time::timeout(REAP, running.as_mut()).await;
                 cgroup.end().await.map_err(in_cgroup(id))?;
