@@ -94,8 +94,29 @@ impl SystemdScopes {
         Ok(manager)
     }
 
+    /// Runs `call`, a second time if the connection was broken: the bus may have been restarted since the last call. All
+    /// calls may be made twice; what was started twice by that is refused.
+    async fn ask<T, F>(
+        &self,
+        doing: &'static str,
+        name: &str,
+        call: impl Fn(ManagerProxy<'static>) -> F,
+    ) -> Result<T, ScopeError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let manager = self.manager().await?;
+        match self.ask_once(doing, name, call(manager)).await {
+            Err(ScopeError::Connect(_)) => {
+                let manager = self.manager().await?;
+                self.ask_once(doing, name, call(manager)).await
+            }
+            answer => answer,
+        }
+    }
+
     /// Runs `call` with a deadline and explains its failure; a broken connection is forgotten.
-    async fn ask<T>(
+    async fn ask_once<T>(
         &self,
         doing: &'static str,
         name: &str,
@@ -203,19 +224,18 @@ fn is(error: &zbus::Error, name: &str) -> bool {
 #[async_trait]
 impl ScopeManager for SystemdScopes {
     async fn start_scope(&self, spec: &ScopeSpec) -> Result<(), ScopeError> {
-        let manager = self.manager().await?;
         let name = spec.name.as_str();
-        let start = || async {
+        let start = async |manager: &ManagerProxy<'static>| {
             let properties = properties(spec);
             let call = manager.start_transient_unit(name, "fail", &properties, &[]);
-            run_job(&manager, name, call).await
+            run_job(manager, name, call).await
         };
-        let start_anew = async {
-            match start().await {
+        let start_anew = |manager| async move {
+            match start(&manager).await {
                 Err(Failure::Bus(e)) if is(&e, "org.freedesktop.systemd1.UnitExists") => {
                     // It ended badly in an earlier life. A live one stays, and the second try fails as well.
                     manager.reset_failed_unit(name).await?;
-                    start().await
+                    start(&manager).await
                 }
                 other => other,
             }
@@ -224,8 +244,7 @@ impl ScopeManager for SystemdScopes {
     }
 
     async fn stop_scope(&self, name: &str) -> Result<(), ScopeError> {
-        let manager = self.manager().await?;
-        let stop = async {
+        let stop = |manager: ManagerProxy<'static>| async move {
             let call = manager.stop_unit(name, "replace");
             match run_job(&manager, name, call).await {
                 Err(Failure::Bus(e)) if is(&e, "org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
@@ -247,8 +266,9 @@ impl ScopeManager for SystemdScopes {
 impl SystemdScopes {
     /// Names of the units that match a glob(7) pattern and are not dead.
     async fn units(&self, pattern: &str) -> Result<Vec<String>, ScopeError> {
-        let manager = self.manager().await?;
-        let list = async { Ok(manager.list_units_by_patterns(&[], &[pattern]).await?) };
+        let list = |manager: ManagerProxy<'static>| async move {
+            Ok(manager.list_units_by_patterns(&[], &[pattern]).await?)
+        };
         let units = self.ask("list", pattern, list).await?;
         Ok(units
             .into_iter()
