@@ -114,6 +114,12 @@ impl HostBackend {
 
     /// Ends everything in the pod's cgroups, wherever they are, and the namespaces.
     async fn end(&self, id: &SandboxId, pods: &[PodCgroups]) -> Result<(), SandboxError> {
+        // The init first: one that was created and not placed yet is no process of a pod for those who look at cgroups.
+        self.runtime
+            .delete(&id.0, true)
+            .await
+            .map_err(SandboxError::step(id, "remove the namespaces"))?;
+        nexcage_failpoint::hit("host.deleted");
         for cgroups in pods {
             self.cgroups
                 .kill(cgroups, PATIENCE)
@@ -121,12 +127,6 @@ impl HostBackend {
                 .map_err(SandboxError::step(id, "end the processes"))?;
         }
         nexcage_failpoint::hit("host.killed");
-        // An init that was created and not placed yet is in no cgroup of ours.
-        self.runtime
-            .delete(&id.0, true)
-            .await
-            .map_err(SandboxError::step(id, "remove the namespaces"))?;
-        nexcage_failpoint::hit("host.deleted");
         for cgroups in pods {
             self.cgroups
                 .end(cgroups)

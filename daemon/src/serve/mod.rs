@@ -1,7 +1,7 @@
 //! The life of the daemon: from the command line to SIGTERM.
 //!
-//! Order at start: configuration, logging, stores and programs, the socket (so that a second daemon is refused
-//! before it touches anything), reconciliation, gRPC, readiness. Order at the end: no new
+//! Order at start: configuration, logging, the claim (so that a second daemon is refused before it touches
+//! anything), stores and programs, reconciliation, the socket, readiness. Order at the end: no new
 //! requests, the running ones finish, pods go on.
 
 mod grpc;
@@ -15,6 +15,8 @@ use anyhow::Context;
 use camino::Utf8PathBuf;
 use nexcage_config::Config;
 use nexcage_systemd::Notifier;
+
+use socket::Claim;
 
 use crate::reconcile;
 use crate::runtime::assemble;
@@ -73,7 +75,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let notifier = Notifier;
     let path = config.kubernetes.cri_socket.to_path_buf();
-    let listener = socket::listen(&path)?;
+    let mut claim = Claim::take(&path, &config.storage.root)?;
     let runtime = assemble(config).await.context("cannot start")?;
     reconcile::reconcile(&runtime)
         .await
@@ -81,6 +83,7 @@ async fn serve(
     runtime.spawn_collector();
     runtime.spawn_sweeper();
 
+    let listener = claim.listen()?;
     let control = signals::spawn(&runtime, config_path, logging, notifier)?;
     tracing::info!(socket = %path, version = env!("CARGO_PKG_VERSION"), "serving CRI v1");
     notifier.ready();
@@ -98,8 +101,7 @@ async fn serve(
     if runtime.inventory.pods().is_empty() {
         runtime.cgroups.tidy().await;
     }
-    // A listener that was passed in belongs to systemd; one of our own leaves no file behind.
-    socket::unlink(&path);
+    drop(claim);
     tracing::info!("ended; pods go on running");
     Ok(())
 }
