@@ -8,6 +8,7 @@ mod grpc;
 mod logging;
 mod signals;
 mod socket;
+mod watchdog;
 
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ async fn serve(
     let control = signals::spawn(&runtime, config_path, logging, notifier)?;
     tracing::info!(socket = %path, version = env!("CARGO_PKG_VERSION"), "serving CRI v1");
     notifier.ready();
+    watchdog::spawn(&runtime, notifier);
     grpc::serve(&runtime, listener, DRAIN).await;
     notifier.stopping();
     runtime.images.close().await;
