@@ -9,9 +9,10 @@ use nexcage_sandbox::RunningSandbox;
 use oci_spec::runtime::Spec;
 
 use super::config::{ContainerSpec, PidMode, SeccompProfile};
+use super::facts::apparmor;
 use super::record::{ContainerPhase, ContainerRecord, ProcessId, RunsAs};
 use super::seccomp::{self, Profile};
-use super::spec::{self, SandboxFacts, SpecInput};
+use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
 use super::{Container, devices, remove, volumes, watch};
 use crate::cri::InvalidField;
@@ -333,12 +334,16 @@ fn bundle(
     let devices = devices::resolve(spec)
         .map_err(|e| InvalidField::invalid("config.devices", Chain(&e).to_string()))?;
     let localhost_seccomp = localhost_profile(spec)?;
+    let node = NodeFacts {
+        apparmor: apparmor(&runtime.config.security),
+        ..runtime.container_facts.clone()
+    };
     let input = SpecInput {
         config: spec,
         image,
         user: &user,
         sandbox: &facts.sandbox,
-        node: &runtime.container_facts,
+        node: &node,
         rootfs,
         cgroup: facts.cgroup.as_deref(),
         mount_sources: &mount_sources,

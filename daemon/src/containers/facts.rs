@@ -88,7 +88,8 @@ fn default_seccomp(security: &Security) -> Result<Option<Profile>, SeccompError>
     seccomp::load(security.seccomp_profile.path()).map(Some)
 }
 
-fn apparmor(security: &Security) -> Option<AppArmorFacts> {
+/// AppArmor as it is now: profiles are loaded and unloaded while the daemon runs. Blocking.
+pub(super) fn apparmor(security: &Security) -> Option<AppArmorFacts> {
     let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     if !security.apparmor || !enabled.is_ok_and(|text| text.starts_with('Y')) {
         return None;
