@@ -26,10 +26,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ),
     ("iptables", "used by the CNI plugins bridge and portmap"),
     ("iproute2", "ip: links and network namespaces"),
-    ("util-linux", "mount, nsenter, setpriv, ipcmk"),
+    ("util-linux", "unshare, nsenter, setpriv, ipcmk"),
     (
-        "uidmap",
-        "newuidmap and newgidmap, for sandboxes with mapped ids",
+        "mount",
+        "hides the controllers of a hybrid-cgroup host from crun",
     ),
     (
         "procps",

@@ -54,7 +54,6 @@ pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), 
     let Some(netns) = &pod.netns else {
         return Ok(());
     };
-    restore_pin(pod).await;
     let attachment = attachment(pod);
     let mut detached = runtime.cni.del(&attachment).await;
     if detached
@@ -72,12 +71,14 @@ pub(crate) async fn tear_down(runtime: &Runtime, pod: &PodRecord) -> Result<(), 
     }
     unpin_netns(netns).await.map_err(OpError::step(format!(
         "cannot unpin the network namespace at {netns}"
-    )))
+    )))?;
+    nexcage_failpoint::hit("pod.network-detached");
+    Ok(())
 }
 
 /// Pins the namespace again if the pin is gone but the sandbox lives: without a namespace, plugins skip a part of
-/// what they should undo.
-async fn restore_pin(pod: &PodRecord) {
+/// what they should undo. To be called while the sandbox still runs.
+pub(crate) async fn restore_pin(pod: &PodRecord) {
     let (Some(netns), Some(running)) = (&pod.netns, &pod.running) else {
         return;
     };

@@ -53,21 +53,28 @@ pub(crate) async fn tear_down(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<
         nexcage_failpoint::hit("pod.stopping");
     }
     containers::kill_all(runtime, &record.id).await?;
-    network::tear_down(runtime, &record).await?;
-    nexcage_failpoint::hit("pod.network-detached");
-    let backend = runtime.backends.get(&record.backend)?;
-    backend
-        .stop(&record.sandbox)
-        .await
-        .map_err(OpError::step(format!(
-            "cannot stop pod sandbox {}",
-            record.id
-        )))?;
-    nexcage_failpoint::hit("pod.sandbox-stopped");
+    network::restore_pin(&record).await;
+    // At once: the pin keeps the network namespace while the sandbox ends.
+    let (detached, stopped) = tokio::join!(
+        network::tear_down(runtime, &record),
+        stop_sandbox(runtime, &record)
+    );
+    detached.and(stopped)?;
     let files = PodFiles::new(&record.sandbox.run_dir);
     blocking("unmounting the pod's /dev/shm", move || files.unmount_shm()).await?;
     pod.commit(&runtime.store, |r| r.torn_down = true).await?;
     tracing::info!(pod = record.id, "pod sandbox stopped");
+    Ok(())
+}
+
+async fn stop_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<(), OpError> {
+    let backend = runtime.backends.get(&record.backend)?;
+    let stopped = backend.stop(&record.sandbox).await;
+    stopped.map_err(OpError::step(format!(
+        "cannot stop pod sandbox {}",
+        record.id
+    )))?;
+    nexcage_failpoint::hit("pod.sandbox-stopped");
     Ok(())
 }
 
