@@ -262,6 +262,12 @@ async fn sweep_files(runtime: &Runtime, pods: &HashSet<String>, containers: &Has
             report("remove files of pod", &id, gone);
         }
     }
+    for id in names_in(&runtime.paths.all_logs()).await {
+        if !pods.contains(&id) {
+            let gone = pods::remove_logs(&runtime.paths.logs(&id)).await;
+            report("remove logs of pod", &id, gone);
+        }
+    }
     for id in names_in(&runtime.paths.bundles()).await {
         if !containers.contains(&id) {
             let gone = tokio::fs::remove_dir_all(runtime.paths.bundle(&id)).await;

@@ -25,6 +25,7 @@ pub(crate) use spec::PortMapping;
 pub(crate) use spec::Protocol;
 pub(crate) use stop::remove_everything;
 pub(crate) use stop::remove_files;
+pub(crate) use stop::remove_logs;
 pub(crate) use stop::remove_pod;
 pub(crate) use stop::stop_pod;
 pub(crate) use stop::tear_down;

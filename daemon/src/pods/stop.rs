@@ -108,7 +108,19 @@ async fn remove_traces(runtime: &Arc<Runtime>, record: &PodRecord) -> Result<(),
             "cannot remove pod sandbox {}",
             record.id
         )))?;
-    remove_files(&record.sandbox.run_dir).await
+    remove_files(&record.sandbox.run_dir).await?;
+    remove_logs(&runtime.paths.logs(&record.id)).await
+}
+
+/// Removes the logs of a pod that named no directory for them; kubelet's are kubelet's.
+pub(crate) async fn remove_logs(dir: &camino::Utf8Path) -> Result<(), OpError> {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(OpError::failed(
+            format!("cannot remove the logs in {dir}"),
+            e,
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a pod's run directory and what is mounted in it.

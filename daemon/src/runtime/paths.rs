@@ -118,7 +118,11 @@ impl Paths {
 
     /// Logs of containers whose pod has no log directory.
     pub(crate) fn logs(&self, pod: &str) -> Utf8PathBuf {
-        self.root.join("logs").join(pod)
+        self.all_logs().join(pod)
+    }
+
+    pub(crate) fn all_logs(&self) -> Utf8PathBuf {
+        self.root.join("logs")
     }
 
     /// Directories that must exist before anything runs, with their modes. Those that a user
