@@ -215,6 +215,10 @@ async fn sweep_sandboxes(runtime: &Runtime, known: &HashSet<String>) {
 
 /// Detaches pods that are gone or stopped but that a CNI plugin would not let go.
 pub(crate) async fn sweep_networks(runtime: &Runtime) {
+    // What there is, and only then who may have it: a pod is in the inventory before its network is made, so one that is
+    // made meanwhile is either not in the first list or in the second.
+    let attached = runtime.cni.cached().await;
+    let pinned = names_in(runtime.paths.netns_dir()).await;
     let known: HashSet<String> = runtime
         .inventory
         .pods()
@@ -223,13 +227,10 @@ pub(crate) async fn sweep_networks(runtime: &Runtime) {
         .filter(|record| !record.torn_down)
         .map(|record| record.id.clone())
         .collect();
-    match runtime.cni.cached().await {
-        Ok(attachments) => {
-            for a in attachments
-                .into_iter()
-                .map(|c| c.attachment)
-                .filter(|a| !known.contains(&a.container_id))
-            {
+    match attached {
+        Ok(attached) => {
+            let all = attached.into_iter().map(|cached| cached.attachment);
+            for a in all.filter(|a| !known.contains(&a.container_id)) {
                 let gone = runtime.cni.del(&a).await;
                 report(
                     "detach pod",
@@ -240,18 +241,16 @@ pub(crate) async fn sweep_networks(runtime: &Runtime) {
         }
         Err(error) => tracing::warn!(error = %Chain(&error), "cannot list attached pods"),
     }
-    for name in names_in(runtime.paths.netns_dir()).await {
-        let Some(id) = runtime.paths.pod_of_netns(&name) else {
-            continue;
-        };
-        if !known.contains(id) {
-            let gone = unpin_netns(&runtime.paths.netns(id)).await;
-            report(
-                "unpin network namespace",
-                id,
-                gone.map_err(OpError::step("unpin")),
-            );
-        }
+    let ours = pinned
+        .iter()
+        .filter_map(|name| runtime.paths.pod_of_netns(name));
+    for id in ours.filter(|id| !known.contains(*id)) {
+        let gone = unpin_netns(&runtime.paths.netns(id)).await;
+        report(
+            "unpin network namespace",
+            id,
+            gone.map_err(OpError::step("unpin")),
+        );
     }
 }
 
