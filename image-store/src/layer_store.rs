@@ -64,6 +64,17 @@ pub struct RootfsOptions {
     pub properties: BTreeMap<String, String>,
 }
 
+/// A state of a root filesystem that can be gone back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// `checkpoint-<seconds since 1970>`; says when it was made, not its place in the order.
+    pub name: String,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// Space that would be free without it, in bytes.
+    pub bytes: u64,
+}
+
 /// How to mount a root filesystem.
 #[derive(Debug, Default)]
 pub struct MountOptions {
@@ -78,7 +89,7 @@ pub enum LayerStoreError {
     /// No such layer or root filesystem.
     #[error("{what} {name} does not exist")]
     NotFound {
-        /// `layer` or `root filesystem`.
+        /// `layer`, `root filesystem` or `checkpoint`.
         what: &'static str,
         /// Its name.
         name: String,
@@ -130,6 +141,7 @@ impl LayerStoreError {
                 source.kind(),
                 std::io::ErrorKind::StorageFull
                     | std::io::ErrorKind::ResourceBusy
+                    | std::io::ErrorKind::TimedOut
                     | std::io::ErrorKind::Interrupted
             ),
             Self::NotFound { .. } | Self::Unsupported { .. } | Self::Apply { .. } => false,
@@ -217,4 +229,44 @@ pub trait LayerStore: Send + Sync + fmt::Debug {
 
     /// Space all writable layers take.
     async fn rootfses_usage(&self) -> Result<Usage, LayerStoreError>;
+
+    /// Keeps the state of a root filesystem as it is at this moment: all of it or nothing, also while it
+    /// is mounted and written to. The oldest checkpoints beyond what the store keeps are removed.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerStoreError::Unsupported`] from a store without checkpoints, as from the methods below;
+    /// [`LayerStoreError::NotFound`] if there is no such root filesystem, or it has no writable layer.
+    async fn checkpoint_rootfs(&self, _id: &RootfsId) -> Result<Checkpoint, LayerStoreError> {
+        Err(self.no_checkpoints())
+    }
+
+    /// The checkpoints of a root filesystem, in the order in which they were made.
+    async fn checkpoints(&self, _id: &RootfsId) -> Result<Vec<Checkpoint>, LayerStoreError> {
+        Err(self.no_checkpoints())
+    }
+
+    /// Takes a root filesystem back to a checkpoint, the latest if `name` is `None`. No process may use
+    /// it any more. Checkpoints stay, the later ones too. A crash leaves it as it was or as it shall be.
+    async fn restore_rootfs(
+        &self,
+        _id: &RootfsId,
+        _name: Option<&str>,
+    ) -> Result<Checkpoint, LayerStoreError> {
+        Err(self.no_checkpoints())
+    }
+
+    /// Removes a checkpoint. [`LayerStoreError::NotFound`] if there is none of that name.
+    async fn remove_checkpoint(&self, _id: &RootfsId, _name: &str) -> Result<(), LayerStoreError> {
+        Err(self.no_checkpoints())
+    }
+
+    /// The answer of a store without checkpoints.
+    #[doc(hidden)]
+    fn no_checkpoints(&self) -> LayerStoreError {
+        LayerStoreError::Unsupported {
+            driver: self.driver(),
+            what: "checkpoints; ZFS has them".to_owned(),
+        }
+    }
 }

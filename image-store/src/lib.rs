@@ -68,6 +68,7 @@ pub use credentials::CredentialsError;
 pub use digest::ChainId;
 pub use digest::Digest;
 pub use digest::DigestError;
+pub use layer_store::Checkpoint;
 pub use layer_store::LayerStore;
 pub use layer_store::LayerStoreError;
 pub use layer_store::MountOptions;

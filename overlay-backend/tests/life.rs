@@ -216,6 +216,18 @@ async fn what_cannot_be_done_is_refused() {
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("recordsize"), "{refused}");
+    let refused = store.checkpoint_rootfs(&id("a")).await.unwrap_err();
+    assert!(refused.to_string().contains("checkpoints"), "{refused}");
+    for refused in [
+        store.checkpoints(&id("a")).await.err(),
+        store.restore_rootfs(&id("a"), None).await.err(),
+        store.remove_checkpoint(&id("a"), "x").await.err(),
+    ] {
+        let Some(LayerStoreError::Unsupported { driver, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(driver, "overlay");
+    }
     for name in ["", "..", "a/b", ".hidden", &"a".repeat(129)] {
         let options = RootfsOptions::default();
         assert!(
