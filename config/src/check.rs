@@ -115,6 +115,11 @@ fn files(config: &Config, notes: &mut Notes<'_>) {
         "must not contain `:` or `,`, which separate the options of overlayfs",
     );
     notes.demand(
+        is_dataset(&storage.zfs.dataset),
+        "storage.zfs.dataset",
+        "must be a dataset below a pool, such as `rpool/nexcage`: letters, digits, `_`, `-`, `.` and `:` between slashes",
+    );
+    notes.demand(
         !storage.root.starts_with(&*storage.run_dir),
         "storage.root",
         "must not be in `storage.run_dir`, which a reboot clears",
@@ -131,6 +136,17 @@ fn files(config: &Config, notes: &mut Notes<'_>) {
         "network.cache_dir",
         "must not be `network.conf_dir`: results would be taken for configurations",
     );
+}
+
+/// zfsconcepts(7) has the characters; 128 leaves room in ZFS's 255 for what comes below.
+fn is_dataset(name: &str) -> bool {
+    let component = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
+    };
+    name.len() <= 128 && name.contains('/') && name.split('/').all(component)
 }
 
 fn lxc(config: &Config, notes: &mut Notes<'_>) {

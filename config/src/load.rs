@@ -172,7 +172,6 @@ fn explain(path: &str, error: &serde_json::Error) -> String {
     let message = error.to_string();
     let absent = match path {
         "default_backend" if message.contains("`proxmox`") => "Proxmox backend",
-        "storage.driver" if message.contains("`zfs`") => "ZFS driver",
         _ if path.ends_with(".backend") && message.contains("`proxmox`") => "Proxmox backend",
         _ => return message,
     };

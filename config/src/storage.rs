@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rootfs::RootfsProperties;
 use crate::value::AbsolutePath;
 
 /// Where data is kept.
@@ -16,6 +17,12 @@ pub struct Storage {
     pub run_dir: AbsolutePath,
     /// What keeps layers and root filesystems.
     pub driver: StorageDriver,
+    /// The `zfs` driver.
+    pub zfs: Zfs,
+    /// What the root filesystems of containers shall be, unless their pod or its runtime handler says otherwise.
+    ///
+    /// The `overlay` driver has none of these properties and refuses containers that shall have one.
+    pub rootfs: RootfsProperties,
     /// What one layer of an image may unpack to; a layer beyond that is refused.
     pub layer_limits: LayerLimits,
 }
@@ -26,6 +33,8 @@ impl Default for Storage {
             root: AbsolutePath::constant("/var/lib/nexcage"),
             run_dir: AbsolutePath::constant("/run/nexcage"),
             driver: StorageDriver::Auto,
+            zfs: Zfs::default(),
+            rootfs: RootfsProperties::default(),
             layer_limits: LayerLimits::default(),
         }
     }
@@ -35,10 +44,33 @@ impl Default for Storage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageDriver {
-    /// The best that works on `storage.root`.
+    /// `zfs` if the dataset `storage.zfs.dataset` exists, else `overlay`. What was chosen once stays: a pool that is not
+    /// imported is an error then.
     Auto,
     /// Directories joined by overlayfs.
     Overlay,
+    /// ZFS datasets, snapshots and clones.
+    Zfs,
+}
+
+/// The `zfs` driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Zfs {
+    /// The dataset below which everything lies: `pool/name`. nexcage never makes it, so that it never takes a pool that
+    /// was not meant for it: `zfs create -o canmount=off -o mountpoint=none rpool/nexcage`.
+    pub dataset: String,
+    /// Checkpoints kept of one container; the oldest go first. 0: all.
+    pub max_checkpoints: u32,
+}
+
+impl Default for Zfs {
+    fn default() -> Self {
+        Self {
+            dataset: "rpool/nexcage".to_owned(),
+            max_checkpoints: 16,
+        }
+    }
 }
 
 /// What one layer may unpack to.

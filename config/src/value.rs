@@ -19,6 +19,15 @@ pub struct ValueError {
     found: String,
 }
 
+impl ValueError {
+    pub(crate) fn new(allowed: &'static str, found: &str) -> Self {
+        Self {
+            allowed,
+            found: found.to_owned(),
+        }
+    }
+}
+
 /// An absolute path without `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -155,11 +155,40 @@ fn what_this_build_lacks_is_refused_by_name() {
     );
     let handler = json!({"runtime_handlers": {"pve": {"backend": "proxmox"}}});
     refused(&handler, "runtime_handlers.pve.backend", words);
-    let words = &["this build has no ZFS driver", "`overlay`"];
+}
+
+#[test]
+fn root_filesystems_are_what_the_handler_or_the_default_says() {
+    let config = parse(&json!({
+        "storage": {"driver": "zfs", "zfs": {"dataset": "tank/nexcage"}, "rootfs": {"quota": "10Gi", "compression": "zstd"}},
+        "runtime_handlers": {"db": {"rootfs": {"recordsize": "8K", "quota": "100Gi"}, "annotations": []}},
+    }))
+    .unwrap();
+    let by_default = config.handler("").unwrap();
+    assert!(by_default.allows_annotation("nexcage.storage.quota"));
+    assert_eq!(by_default.rootfs.quota.unwrap().bytes(), 10 << 30);
+    let db = config.handler("db").unwrap();
+    assert!(!db.allows_annotation("nexcage.storage.quota"));
+    assert_eq!(db.rootfs.quota.unwrap().bytes(), 100 << 30);
+    let names: Vec<_> = db.rootfs.by_name().into_values().collect();
+    assert_eq!(names, ["zstd", "8192"]);
+
+    for dataset in ["tank", "/tank/x", "tank//x", "tank/x@snap", "tank/x y", "tank/-x", ""] {
+        refused(
+            &json!({"storage": {"zfs": {"dataset": dataset}}}),
+            "storage.zfs.dataset",
+            &["rpool/nexcage"],
+        );
+    }
     refused(
-        &json!({"storage": {"driver": "zfs"}}),
-        "storage.driver",
-        words,
+        &json!({"storage": {"rootfs": {"quota": "lots"}}}),
+        "storage.rootfs.quota",
+        &["10Gi"],
+    );
+    refused(
+        &json!({"runtime_handlers": {"db": {"rootfs": {"recordsize": "12K"}}}}),
+        "runtime_handlers.db.rootfs.recordsize",
+        &["power of two"],
     );
 }
 
