@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nexcage_image_store::{ImageRecord, MountOptions, RootfsId, RootfsOptions};
+use nexcage_image_store::ImageRecord;
 use nexcage_oci_runtime::{CreateContainer, Created};
 use nexcage_sandbox::RunningSandbox;
 use oci_spec::runtime::Spec;
@@ -14,7 +14,7 @@ use super::record::{ContainerPhase, ContainerRecord, ProcessId, RunsAs};
 use super::seccomp::{self, Profile};
 use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
-use super::{Container, devices, remove, volumes, watch};
+use super::{Container, devices, remove, rootfs, volumes, watch};
 use crate::cri::InvalidField;
 use crate::error::{Chain, Kind, OpError};
 use crate::ids::new_id;
@@ -167,7 +167,9 @@ async fn make(
     image: &ImageRecord,
 ) -> Result<(), OpError> {
     let record = container.record();
-    let rootfs = make_rootfs(runtime, &record, image).await?;
+    let properties = rootfs::properties(runtime, &pod.spec.annotations, &pod.handler)?;
+    rootfs::make(runtime, &record, image, &properties).await?;
+    let rootfs = rootfs::mount(runtime, &record).await?;
     nexcage_failpoint::hit("container.rootfs-mounted");
     let volumes = volumes::mount(runtime, &record).await?;
     let facts = Facts::gather(runtime, pod, &record)?;
@@ -190,6 +192,7 @@ async fn make(
     let record = container.record();
     let created = create(runtime, pod, &record).await?;
     nexcage_failpoint::hit("container.created");
+    rootfs::release(runtime, &record).await;
     let conmon_start = pidfd::start_time_of(created.conmon_pid);
     container
         .commit(&runtime.store, |r| {
@@ -212,27 +215,6 @@ async fn make(
         })
         .await?;
     Ok(())
-}
-
-async fn make_rootfs(
-    runtime: &Runtime,
-    record: &ContainerRecord,
-    image: &ImageRecord,
-) -> Result<Utf8PathBuf, OpError> {
-    let top = image
-        .top()
-        .ok_or_else(|| OpError::State(format!("image {} has no layers", image.id)))?;
-    let layers = runtime.images.layers();
-    let id = RootfsId(record.id.clone());
-    let doing = || OpError::step(format!("cannot make the root filesystem of {}", record.id));
-    layers
-        .create_rootfs(&id, top, &RootfsOptions::default())
-        .await
-        .map_err(doing())?;
-    layers
-        .mount_rootfs(&id, MountOptions::default())
-        .await
-        .map_err(doing())
 }
 
 /// What the specification needs from elsewhere in the daemon.

@@ -2,7 +2,7 @@
 //!
 //! `create`, `start`, `stop` and `remove` are the calls; `watch` notices the end, whoever caused it; `exec` and
 //! `update` act on a running one. `config` says what a container shall be, `spec` turns that into
-//! an OCI runtime specification, with the help of `users` and `seccomp`. `record` says which phase allows what.
+//! an OCI runtime specification, with the help of `users` and `seccomp`. `rootfs` makes and mounts what it runs on. `record` says which phase allows what.
 
 pub(crate) mod config;
 mod create;
@@ -11,6 +11,7 @@ mod exec;
 mod facts;
 mod record;
 mod remove;
+mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 mod spec;
@@ -33,6 +34,7 @@ pub(crate) use record::ContainerPhase;
 pub(crate) use record::ContainerRecord;
 pub(crate) use remove::remove_container;
 pub(crate) use remove::remove_everything;
+pub(crate) use rootfs::properties as rootfs_properties;
 pub(crate) use spec::NodeFacts;
 pub(crate) use spec::capability;
 pub(crate) use start::start_container;

@@ -8,6 +8,7 @@ use super::files::PodFiles;
 use super::record::{PodPhase, PodRecord};
 use super::spec::PodSpec;
 use super::{Pod, network, stop, watch};
+use crate::containers::rootfs_properties;
 use crate::error::OpError;
 use crate::ids::new_id;
 use crate::runtime::Runtime;
@@ -96,6 +97,8 @@ async fn existing(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<String, OpEr
 /// Decides everything about the pod before anything is done.
 async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRecord, OpError> {
     let backend = runtime.backends.choose(&handler).await?;
+    // Now, and not when the first container is made: a pod that asks for the impossible is refused as a whole.
+    rootfs_properties(runtime, &spec.annotations, &handler)?;
     let id = new_id();
     let sandbox = sandbox_spec(runtime, &id, &spec, &handler);
     backend
