@@ -111,9 +111,14 @@ impl FromStr for Quantity {
             ("P", 1_000_000_000_000_000),
             ("", 1),
         ];
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
-        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, n)| *n);
+        let factor = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, n)| *n);
         let bytes = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
         match bytes {
             Some(bytes) if bytes > 0 => Ok(Self(bytes)),
@@ -272,7 +277,9 @@ mod tests {
         assert_eq!(bytes("10Gi"), Some(10 << 30));
         assert_eq!(bytes("500M"), Some(500_000_000));
         assert_eq!(bytes("4096"), Some(4096));
-        for bad in ["", "0", "Gi", "-1", "1.5Gi", "10 Gi", "10gi", "99999Pi", "+1"] {
+        for bad in [
+            "", "0", "Gi", "-1", "1.5Gi", "10 Gi", "10gi", "99999Pi", "+1",
+        ] {
             assert_eq!(bytes(bad), None, "{bad}");
         }
     }

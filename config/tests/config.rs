@@ -173,7 +173,15 @@ fn root_filesystems_are_what_the_handler_or_the_default_says() {
     let names: Vec<_> = db.rootfs.by_name().into_values().collect();
     assert_eq!(names, ["zstd", "8192"]);
 
-    for dataset in ["tank", "/tank/x", "tank//x", "tank/x@snap", "tank/x y", "tank/-x", ""] {
+    for dataset in [
+        "tank",
+        "/tank/x",
+        "tank//x",
+        "tank/x@snap",
+        "tank/x y",
+        "tank/-x",
+        "",
+    ] {
         refused(
             &json!({"storage": {"zfs": {"dataset": dataset}}}),
             "storage.zfs.dataset",

@@ -52,6 +52,7 @@ pub(crate) enum Kind {
     Pod,
     Container,
     Image,
+    Checkpoint,
 }
 
 impl Kind {
@@ -61,6 +62,7 @@ impl Kind {
             Self::Pod => "pod_sandbox_id",
             Self::Container => "container_id",
             Self::Image => "image",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -71,6 +73,7 @@ impl fmt::Display for Kind {
             Self::Pod => "pod sandbox",
             Self::Container => "container",
             Self::Image => "image",
+            Self::Checkpoint => "checkpoint",
         })
     }
 }

@@ -38,8 +38,23 @@ pub(crate) async fn reconcile(runtime: &Arc<Runtime>) -> Result<(), OpError> {
     for pod in runtime.inventory.pods() {
         settle_pod(runtime, &pod).await;
     }
+    for container in runtime.inventory.containers() {
+        if container.record().phase == ContainerPhase::Restoring {
+            finish_restoring(runtime, &container).await;
+        }
+    }
     sweep(runtime).await;
     Ok(())
+}
+
+async fn finish_restoring(runtime: &Arc<Runtime>, container: &Arc<Container>) {
+    let record = container.record();
+    let Some(pod) = runtime.inventory.pod_by_id(&record.pod_id) else {
+        return;
+    };
+    let _changing = pod.lock.lock().await;
+    let restored = containers::finish_restoring(runtime, &pod.record(), container).await;
+    report("finish restoring container", &record.id, restored);
 }
 
 async fn settle_container(runtime: &Arc<Runtime>, container: &Arc<Container>) {
@@ -60,6 +75,8 @@ async fn settle_container(runtime: &Arc<Runtime>, container: &Arc<Container>) {
                 containers::watch(runtime, container);
             }
         }
+        // After the pods: it is started in one.
+        ContainerPhase::Restoring => {}
         ContainerPhase::Exited => {}
     }
 }

@@ -39,6 +39,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "linking, and the C code of some crates"),
     ("libc6-dev", "static programs in the test images"),
     ("make", "C code of some crates"),
+    // What tests run in containers that they make themselves.
+    ("busybox-static", "what containers of the unit tests run"),
     // What the test images are served by; what they are made of is not installed.
     ("docker-registry", "the local registry"),
     (

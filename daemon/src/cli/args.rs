@@ -33,6 +33,8 @@ pub(super) enum Command {
     Logs(LogsArgs),
     Exec(ExecArgs),
     Run(Box<RunArgs>),
+    Checkpoint(CheckpointArgs),
+    Restore(RestoreArgs),
     Delete(DeleteArgs),
     Config(ConfigArgs),
 }
@@ -265,6 +267,43 @@ pub(super) enum PullPolicy {
     Missing,
     /// Not at all.
     Never,
+}
+
+/// Keep the state of a container's root filesystem, list what was kept, or remove it
+///
+/// Needs the storage driver zfs: a checkpoint is a snapshot. It is taken at once and disturbs nobody; what the container has
+/// not written to its root filesystem by then, in memory or on volumes, is not in it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nexcage checkpoint db/postgres\n  nexcage checkpoint db/postgres --list\n  \
+    nexcage checkpoint db/postgres --remove checkpoint-1767225600\n\nJSON: {name, created_at, bytes}; with --list a list of them"
+)]
+pub(super) struct CheckpointArgs {
+    /// A container: its name, pod/container, or the beginning of its id
+    pub(super) container: String,
+    /// Show the checkpoints, oldest first
+    #[arg(short, long, conflicts_with = "remove")]
+    pub(super) list: bool,
+    /// Remove the checkpoint of this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) remove: Option<String>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Take a running container back to a checkpoint: it is stopped, its root filesystem restored, and started again
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nexcage restore db/postgres\n  nexcage restore db/postgres checkpoint-1767225600"
+)]
+pub(super) struct RestoreArgs {
+    /// A container: its name, pod/container, or the beginning of its id
+    pub(super) container: String,
+    /// The checkpoint [default: the latest]
+    pub(super) checkpoint: Option<String>,
+    /// What the container gets to end before it is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) timeout: u32,
 }
 
 /// Remove pods with all their containers, or single containers

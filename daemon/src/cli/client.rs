@@ -13,6 +13,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use super::error::CliError;
+use super::proto::checkpoints_client::CheckpointsClient;
 use super::proto::images_client::ImagesClient;
 
 /// What a call takes at most if it has no time limit of its own: kubelet's default.
@@ -28,6 +29,8 @@ pub(super) struct Client {
     pub(super) images: ImageServiceClient<Channel>,
     /// nexcage's own; other runtimes answer `UNIMPLEMENTED`.
     pub(super) pulls: ImagesClient<Channel>,
+    /// nexcage's own, too.
+    pub(super) checkpoints: CheckpointsClient<Channel>,
 }
 
 /// The socket to use: the one given, or what the configuration file says. Blocking.
@@ -63,7 +66,8 @@ impl Client {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_MAX),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
-            pulls: ImagesClient::new(channel),
+            pulls: ImagesClient::new(channel.clone()),
+            checkpoints: CheckpointsClient::new(channel),
         })
     }
 }

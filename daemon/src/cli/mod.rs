@@ -14,6 +14,7 @@
 //! `exec` and `run` exit as the process in the container did.
 
 mod args;
+mod checkpoint;
 mod client;
 mod config;
 mod delete;
@@ -108,6 +109,8 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
         Command::Logs(args) => logs::run(client, args).await,
         Command::Exec(args) => exec::run(client, args).await,
         Command::Run(args) => Box::pin(run::run(client, *args)).await,
+        Command::Checkpoint(args) => checkpoint::run(client, args).await,
+        Command::Restore(args) => checkpoint::restore(client, args).await,
         Command::Delete(args) => delete::run(client, args).await,
         Command::Daemon(_) | Command::Config(_) | Command::Version(_) => Ok(ExitCode::SUCCESS),
     }

@@ -101,9 +101,10 @@ async fn existing(
             remove::remove_everything(runtime, &container).await?;
             Ok(None)
         }
-        ContainerPhase::Created | ContainerPhase::Running | ContainerPhase::Exited => {
-            Ok(Some(container.id()))
-        }
+        ContainerPhase::Created
+        | ContainerPhase::Running
+        | ContainerPhase::Restoring
+        | ContainerPhase::Exited => Ok(Some(container.id())),
     }
 }
 
@@ -153,6 +154,7 @@ async fn plan(
         conmon: None,
         stop_signal: stop_signal.number(),
         user: RunsAs::default(),
+        restoring: None,
         image_volumes,
         spec,
         id,
@@ -193,15 +195,29 @@ async fn make(
     let created = create(runtime, pod, &record).await?;
     nexcage_failpoint::hit("container.created");
     rootfs::release(runtime, &record).await;
+    adopt(runtime, container, &created, |r| {
+        r.phase = ContainerPhase::Created;
+        r.user = RunsAs {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.additional_gids,
+        };
+        true
+    })
+    .await?;
+    Ok(())
+}
+
+/// Writes down the processes of a created container, and with them what `change` says.
+pub(super) async fn adopt(
+    runtime: &Runtime,
+    container: &Container,
+    created: &Created,
+    change: impl FnOnce(&mut ContainerRecord) -> bool,
+) -> Result<Arc<ContainerRecord>, OpError> {
     let conmon_start = pidfd::start_time_of(created.conmon_pid);
     container
         .commit(&runtime.store, |r| {
-            r.phase = ContainerPhase::Created;
-            r.user = RunsAs {
-                uid: user.uid,
-                gid: user.gid,
-                groups: user.additional_gids,
-            };
             r.init = Some(ProcessId {
                 pid: created.pid,
                 start_time: created.start_time,
@@ -211,10 +227,10 @@ async fn make(
                 pid: created.conmon_pid,
                 start_time: conmon_start.unwrap_or(0),
             });
-            true
+            change(r)
         })
         .await?;
-    Ok(())
+    Ok(container.record())
 }
 
 /// What the specification needs from elsewhere in the daemon.
@@ -358,7 +374,7 @@ fn write_bundle(dir: &Utf8Path, spec: &Spec) -> std::io::Result<()> {
 }
 
 /// Hands the bundle to conmon and crun.
-async fn create(
+pub(super) async fn create(
     runtime: &Runtime,
     pod: &PodRecord,
     record: &ContainerRecord,

@@ -1,9 +1,10 @@
 //! Containers: one file per transition.
 //!
-//! `create`, `start`, `stop` and `remove` are the calls; `watch` notices the end, whoever caused it; `exec` and
-//! `update` act on a running one. `config` says what a container shall be, `spec` turns that into
+//! `create`, `start`, `stop` and `remove` are the calls; `watch` notices the end, whoever caused it; `exec`,
+//! `update` and `checkpoint` act on a running one. `config` says what a container shall be, `spec` turns that into
 //! an OCI runtime specification, with the help of `users` and `seccomp`. `rootfs` makes and mounts what it runs on. `record` says which phase allows what.
 
+mod checkpoint;
 pub(crate) mod config;
 mod create;
 mod devices;
@@ -26,6 +27,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch as channel};
 
+pub(crate) use checkpoint::checkpoint;
+pub(crate) use checkpoint::checkpoints;
+pub(crate) use checkpoint::finish_restoring;
+pub(crate) use checkpoint::remove_checkpoint;
+pub(crate) use checkpoint::restore;
 pub(crate) use create::create_container;
 pub(crate) use exec::exec_sync;
 pub(crate) use facts::node_facts;

@@ -15,6 +15,9 @@ pub(crate) enum ContainerPhase {
     Created,
     /// Started, and not known to have ended.
     Running,
+    /// Being taken back to a checkpoint of its root filesystem: ended to be started again. Found like this at
+    /// start, that is finished.
+    Restoring,
     /// Ended.
     Exited,
     /// Being removed. Found like this at start, the removal is finished.
@@ -90,6 +93,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) stop_signal: i32,
     /// Who it runs as.
     pub(crate) user: RunsAs,
+    /// The checkpoint it is being taken back to.
+    #[serde(default)]
+    pub(crate) restoring: Option<String>,
     /// Root filesystems mounted for its image volumes, by name in the layer store.
     pub(crate) image_volumes: Vec<ImageVolume>,
 }

@@ -17,7 +17,10 @@ const SIGKILL: i32 = 9;
 /// Time between SIGKILL and the recorded end: the kernel tears the process down, conmon drains its
 /// output and writes the exit file. A process stuck in the kernel takes longer, and then the call fails
 /// and is repeated by kubelet.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time that a restore under way has before a container can be stopped.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Asks a container to end, waits `grace`, then kills it. `Ok` when there is none or it has ended.
 ///
@@ -50,6 +53,7 @@ async fn end(
     container: &Arc<Container>,
     grace: Duration,
 ) -> Result<(), OpError> {
+    restored(container).await?;
     let record = container.record();
     if !record.phase.may_live() {
         return Ok(());
@@ -78,7 +82,21 @@ async fn end(
     )))
 }
 
-fn signal(record: &ContainerRecord, number: i32) -> Result<(), OpError> {
+/// Waits until the container is not on its way back to a checkpoint: it has ended then, or runs and can be ended.
+async fn restored(container: &Container) -> Result<(), OpError> {
+    let mut phases = container.phases();
+    let settled = phases.wait_for(|phase| *phase != ContainerPhase::Restoring);
+    match tokio::time::timeout(RESTORE_DEADLINE, settled).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(OpError::Deadline(format!(
+            "container {} is being restored, and that has not ended after {} s",
+            container.id(),
+            RESTORE_DEADLINE.as_secs()
+        ))),
+    }
+}
+
+pub(super) fn signal(record: &ContainerRecord, number: i32) -> Result<(), OpError> {
     let Some(init) = record.init else {
         return Ok(());
     };
@@ -90,7 +108,7 @@ fn signal(record: &ContainerRecord, number: i32) -> Result<(), OpError> {
 
 /// SIGKILL to the first process, which takes its PID namespace along; where the pod shares one, to all
 /// processes of the container.
-async fn kill(runtime: &Arc<Runtime>, record: &ContainerRecord) -> Result<(), OpError> {
+pub(super) async fn kill(runtime: &Arc<Runtime>, record: &ContainerRecord) -> Result<(), OpError> {
     if record.spec.security.namespaces.pid != PidMode::Container {
         runtime
             .oci

@@ -93,7 +93,8 @@ fn routes(
         .max_encoding_message_size(MESSAGE_LIMIT);
     let routes = Routes::new(pods)
         .add_service(images)
-        .add_service(admin::service(Arc::clone(runtime)))
+        .add_service(admin::images(Arc::clone(runtime)))
+        .add_service(admin::checkpoints(Arc::clone(runtime)))
         .prepare();
     let routes =
         routes.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));

@@ -64,6 +64,11 @@ pub const ALL: &[&str] = &[
     "container.created",
     "container.starting",
     "container.started",
+    // Back to a checkpoint: the intent on record, the processes gone, the root filesystem rolled back, running again.
+    "container.restoring",
+    "container.ended-to-restore",
+    "container.rolled-back",
+    "container.restored",
     "container.removing",
     "container.traces-removed",
     "pod.stopping",

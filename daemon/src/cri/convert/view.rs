@@ -219,7 +219,7 @@ fn image_spec(image: &ImageSpec) -> v1::ImageSpec {
 fn container_state(phase: ContainerPhase) -> v1::ContainerState {
     match phase {
         ContainerPhase::Creating | ContainerPhase::Created => v1::ContainerState::ContainerCreated,
-        ContainerPhase::Running => v1::ContainerState::ContainerRunning,
+        ContainerPhase::Running | ContainerPhase::Restoring => v1::ContainerState::ContainerRunning,
         ContainerPhase::Exited | ContainerPhase::Removing => v1::ContainerState::ContainerExited,
     }
 }

@@ -1,4 +1,4 @@
-//! `nexcage.v1.Images`: what the socket serves beside CRI, for nexcage's own command line.
+//! `nexcage.v1.Images`: pulls that tell how far they are.
 //!
 //! A pull runs in a task of its own, so that a client that reads slowly does not slow it down; the task is
 //! aborted when the client hangs up, as a `PullImage` is.
@@ -25,18 +25,18 @@ use crate::runtime::Runtime;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The service, to be added to the server.
-pub(crate) fn service(runtime: Arc<Runtime>) -> ImagesServer<Admin> {
-    ImagesServer::new(Admin { runtime })
+pub(crate) fn images(runtime: Arc<Runtime>) -> ImagesServer<ImagesService> {
+    ImagesServer::new(ImagesService { runtime })
 }
 
 /// Implements the service.
 #[derive(Debug)]
-pub(crate) struct Admin {
+pub(crate) struct ImagesService {
     runtime: Arc<Runtime>,
 }
 
 #[tonic::async_trait]
-impl Images for Admin {
+impl Images for ImagesService {
     type PullStream = Pin<Box<dyn Stream<Item = Result<PullUpdate, Status>> + Send>>;
 
     async fn pull(
