@@ -13,11 +13,11 @@ use crate::value::{AbsolutePath, Capability};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
-    /// Use AppArmor where the kernel has it. `false` runs pods' LXC containers unconfined and refuses containers
-    /// that name a profile.
+    /// Use AppArmor where the kernel has it. `false` runs pods' LXC containers and app containers unconfined, and refuses
+    /// containers that name a profile.
     pub apparmor: bool,
     /// The AppArmor profile of pods' LXC containers (`lxc.apparmor.profile`): the name of a loaded one, `generated` (LXC makes one for each
-    /// container) or `unconfined`. An app container runs under the profile that its pod names. No effect
+    /// container) or `unconfined`. An app container runs under the profile that its pod names, or else under `nexcage-default`. No effect
     /// without AppArmor in the kernel.
     pub apparmor_profile: String,
     /// Filter system calls of containers whose pod asks for the `RuntimeDefault` profile. `false` runs these unfiltered; a profile that a pod names is

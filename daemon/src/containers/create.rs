@@ -14,7 +14,7 @@ use super::record::{ContainerPhase, ContainerRecord, ProcessId, RunsAs};
 use super::seccomp::{self, Profile};
 use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
-use super::{Container, devices, remove, rootfs, volumes, watch};
+use super::{Container, default_profile, devices, remove, rootfs, volumes, watch};
 use crate::cri::InvalidField;
 use crate::error::{Chain, Kind, OpError};
 use crate::ids::new_id;
@@ -174,6 +174,7 @@ async fn make(
     let rootfs = rootfs::mount(runtime, &record).await?;
     nexcage_failpoint::hit("container.rootfs-mounted");
     let volumes = volumes::mount(runtime, &record).await?;
+    default_profile::ensure_for(&runtime.config.security, &record.spec).await?;
     let facts = Facts::gather(runtime, pod, &record)?;
     let node = Arc::clone(runtime);
     let image_config = image.config.config().clone();

@@ -4,6 +4,7 @@ use nexcage_config::{Config, Security};
 use oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::default_profile;
 use super::seccomp::{self, Profile, SeccompError, Target};
 use super::spec::{
     AppArmorFacts, DEFAULT_CAPABILITIES, NodeFacts, capabilities_from_mask, capability,
@@ -94,9 +95,10 @@ pub(super) fn apparmor(security: &Security) -> Option<AppArmorFacts> {
     if !security.apparmor || !enabled.is_ok_and(|text| text.starts_with('Y')) {
         return None;
     }
-    let loaded = std::fs::read_to_string(APPARMOR_PROFILES).unwrap_or_default();
+    // In a container the kernel has AppArmor, and nobody here can load a profile.
+    let loaded = std::fs::read_to_string(APPARMOR_PROFILES).ok()?;
     Some(AppArmorFacts {
-        default_profile: None,
+        default_profile: Some(default_profile::NAME.to_owned()),
         loaded: loaded_profiles(&loaded),
     })
 }

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use super::paths::OciPaths;
 use super::registries::registries;
 use super::{Backends, Paths, Runtime};
-use crate::containers::{node_facts, raise_file_limit};
-use crate::error::BoxError;
+use crate::containers::{load_default_profile, node_facts, raise_file_limit};
+use crate::error::{BoxError, Chain};
 use crate::inflight::Inflight;
 use crate::inventory::Inventory;
 use crate::node::Node;
@@ -84,6 +84,10 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         "cannot find out what containers may do on this node",
     ))?;
     raise_file_limit();
+    if let Err(error) = load_default_profile(&config.security).await {
+        // Containers that do without are started, all others and `Status` say the same.
+        tracing::warn!(error = %Chain(&error), "containers cannot be confined by AppArmor");
+    }
     Ok(Arc::new(Runtime {
         cni: Cni::new(CniOptions {
             plugin_dirs: config

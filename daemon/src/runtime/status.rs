@@ -1,6 +1,7 @@
 //! Whether the daemon can do its work: what `Status` answers, found by looking.
 
 use super::Runtime;
+use crate::containers::ensure_default_profile;
 use crate::error::Chain;
 
 /// One condition of CRI's `RuntimeStatus`.
@@ -37,6 +38,10 @@ async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
     }
     if let Err(e) = runtime.backends.check_default().await {
         return Some(("SandboxBackendNotReady", Chain(&e).to_string()));
+    }
+    // Without it every container is refused that does not ask to be unconfined.
+    if let Err(e) = ensure_default_profile(&runtime.config.security).await {
+        return Some(("AppArmorNotReady", Chain(&e).to_string()));
     }
     None
 }

@@ -105,7 +105,7 @@ pub(crate) struct NodeFacts {
 /// AppArmor on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AppArmorFacts {
-    /// `security.apparmor_profile`; `None` leaves containers unconfined that ask for nothing.
+    /// What `RuntimeDefault` is; `None` leaves containers unconfined that ask for nothing.
     pub(crate) default_profile: Option<String>,
     /// Profiles in the kernel; from [`loaded_profiles`](super::loaded_profiles).
     pub(crate) loaded: BTreeSet<String>,
