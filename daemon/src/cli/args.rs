@@ -37,6 +37,7 @@ pub(super) enum Command {
     Restore(RestoreArgs),
     Delete(DeleteArgs),
     Config(ConfigArgs),
+    Reset(ResetArgs),
 }
 
 /// What the answer looks like.
@@ -346,6 +347,21 @@ pub(super) enum ConfigAction {
     /// Print the JSON schema of the file
     #[command(after_help = "Example:\n  nexcage config schema > nexcage.schema.json")]
     Schema,
+}
+
+/// Remove all pods, images and state of this machine's nexcage; its daemon must be stopped
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  systemctl stop nexcage && nexcage reset --yes\n\n\
+    Containers get no time to end. The configuration file stays, and so does what pods' logs and volumes have elsewhere."
+)]
+pub(super) struct ResetArgs {
+    /// Configuration file of the daemon [default: /etc/nexcage/config.json, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<Utf8PathBuf>,
+    /// Do it
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! [`main`] looks at the first argument before anything else is set up: `hold` is what nexcage has
 //! others run in its name, and a pod waits for it. Then clap reads the arguments (`args`), `daemon`
-//! goes to `crate::serve`, `config` runs by itself, and the others connect (`client`) and run on one
+//! and `reset` go to `crate::serve`, `config` runs by itself, and the others connect (`client`) and run on one
 //! thread. `proto` is the service that shows how far a pull is; `crate::admin` serves it.
 //!
 //! Each subcommand is a file. What they share is pure and tested without a daemon: `table`
@@ -42,11 +42,16 @@ mod version;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use args::{Cli, Command};
+use args::{Cli, Command, ResetArgs};
 use client::Client;
 use error::CliError;
+
+/// The definition of the command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// The program: runs the subcommand that the arguments name.
 pub fn main() -> ExitCode {
@@ -84,6 +89,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Config(args) => config::run(args),
+        Command::Reset(args) => reset(&args),
         command => {
             let socket = client::socket(socket)?;
             let tokio = tokio::runtime::Builder::new_current_thread()
@@ -93,6 +99,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             tokio.block_on(with_daemon(&socket, command))
         }
     }
+}
+
+fn reset(args: &ResetArgs) -> Result<ExitCode, CliError> {
+    if !args.yes {
+        let what = "this removes all pods, images and state of nexcage; say --yes to do it";
+        return Err(CliError::Usage(what.to_owned()));
+    }
+    crate::serve::reset(args.config.as_deref()).map_err(CliError::Daemon)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs what needs the daemon.
@@ -112,6 +127,8 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
         Command::Checkpoint(args) => checkpoint::run(client, args).await,
         Command::Restore(args) => checkpoint::restore(client, args).await,
         Command::Delete(args) => delete::run(client, args).await,
-        Command::Daemon(_) | Command::Config(_) | Command::Version(_) => Ok(ExitCode::SUCCESS),
+        Command::Daemon(_) | Command::Config(_) | Command::Reset(_) | Command::Version(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

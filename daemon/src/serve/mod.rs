@@ -6,6 +6,7 @@
 
 mod grpc;
 mod logging;
+mod reset;
 mod signals;
 mod socket;
 mod watchdog;
@@ -16,6 +17,8 @@ use anyhow::Context;
 use camino::Utf8PathBuf;
 use nexcage_config::Config;
 use nexcage_systemd::Notifier;
+
+pub(crate) use reset::reset;
 
 use socket::Claim;
 
@@ -46,8 +49,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     for key in nexcage_config::keys_without_effect(&config) {
         tracing::warn!(%key, "this key of the configuration has no effect in this version");
     }
-    // Fails only if a provider was installed before, and then there is one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    choose_cryptography();
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("nexcage")
@@ -58,6 +60,12 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     tokio.block_on(serve(config, options.config, logging))
+}
+
+/// What registries' clients need before they are made.
+fn choose_cryptography() {
+    // Fails only if a provider was installed before, and then there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// Reads the configuration file.
