@@ -52,4 +52,6 @@ mod serve;
 mod stats;
 mod store;
 
+#[doc(hidden)]
+pub use cli::command;
 pub use cli::main;

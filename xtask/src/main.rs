@@ -16,6 +16,7 @@ mod deps;
 mod fuzz;
 mod images;
 mod node;
+mod package;
 mod registry;
 mod run;
 mod test;
@@ -57,6 +58,8 @@ enum Chore {
         #[command(subcommand)]
         what: node::What,
     },
+    /// Make the Debian package, in target/package.
+    Package(package::Options),
     /// Test everything, or one tier of tests.
     Test {
         /// Which tier; all of them in order if left out.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
         Chore::Node { what } => node::node(&what),
+        Chore::Package(options) => package::package(&options).map(|_| ()),
         Chore::Test { tier, only } => test::run_tiers(tier, &only),
     };
     match result {

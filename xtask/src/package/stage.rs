@@ -1,0 +1,68 @@
+//! What goes into the package, all of it built now.
+
+use std::fs;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::run::{cargo, command, run, target_dir, workspace};
+use crate::test;
+
+/// Files that are taken as they are, and their names in the stage.
+const FILES: &[(&str, &str)] = &[
+    ("config/default.json", "config.json"),
+    ("systemd/units/nexcage.slice", "nexcage.slice"),
+    (
+        "daemon/apparmor/nexcage-default",
+        "apparmor/nexcage-default",
+    ),
+    ("docs/install.md", "docs/install.md"),
+    ("docs/operate.md", "docs/operate.md"),
+    ("docs/config.md", "docs/config.md"),
+    ("config/schema.json", "docs/schema.json"),
+];
+
+/// Fills the directory.
+pub(super) fn fill(stage: &Utf8Path, debug: bool) -> anyhow::Result<()> {
+    fs::create_dir_all(stage).with_context(|| format!("cannot make {stage}"))?;
+    let program = program(debug)?;
+    run(command("strip")
+        .args(["--strip-unneeded", "--remove-section=.comment", "-o"])
+        .args([stage.join("nexcage").as_str(), program.as_str()]))?;
+    manual(stage, debug)?;
+    for (from, name) in FILES {
+        let (from, to) = (workspace().join(from), stage.join(name));
+        let parent = to.parent().unwrap_or(stage);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::copy(&from, &to))
+            .with_context(|| format!("cannot copy {from} to {to}"))?;
+    }
+    Ok(())
+}
+
+fn program(debug: bool) -> anyhow::Result<Utf8PathBuf> {
+    if debug {
+        return test::build_daemon();
+    }
+    run(cargo().args(["build", "--release", "--locked", "--package", "nexcage"]))?;
+    Ok(target_dir().join("release/nexcage"))
+}
+
+/// Man pages and completions, from the definition of the command line.
+fn manual(stage: &Utf8Path, debug: bool) -> anyhow::Result<()> {
+    let mut manual = cargo();
+    manual.args([
+        "run",
+        "--quiet",
+        "--package",
+        "nexcage",
+        "--example",
+        "manual",
+    ]);
+    // With the same features as the program, so that nothing is compiled twice.
+    match debug {
+        true => manual.args(["--features", "failpoints"]),
+        false => manual.args(["--release", "--locked"]),
+    };
+    run(manual.args(["--", stage.as_str()]))
+}
