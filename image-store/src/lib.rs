@@ -49,6 +49,7 @@ mod digest;
 #[doc(hidden)]
 pub mod fuzz;
 mod gc;
+pub mod idmap;
 mod keyed;
 mod layer_store;
 mod leases;

@@ -34,12 +34,11 @@
 //! Every method does its work in one blocking task and may be called again at any time. Dropping the
 //! future of `apply` makes that task stop and clean up at its next read.
 //!
-//! Start reading at [`OverlayStore`], then `layers` and `rootfs`; `mount` and `idmap` speak with
+//! Start reading at [`OverlayStore`], then `layers` and `rootfs`; `mount` speaks with
 //! the kernel, `records` with the database.
 
 mod chores;
 mod error;
-mod idmap;
 mod layers;
 mod mount;
 mod records;

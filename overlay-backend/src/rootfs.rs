@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_failpoint::hit;
+use nexcage_image_store::idmap::mapped_copy;
 use nexcage_image_store::{ChainId, LayerStoreError, MountOptions, RootfsId, RootfsOptions, Usage};
 use rustix::fs::CWD;
 use rustix::mount::MoveMountFlags;
 
 use crate::error::{Doing, refused, unsupported};
-use crate::idmap::mapped_copy;
+
 use crate::layers::{copy_root, open};
 use crate::mount::{self, MountError, View};
 use crate::records::{LayerDir, wait};

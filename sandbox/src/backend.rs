@@ -52,6 +52,22 @@ pub struct UserNamespace {
     pub gids: Vec<IdMapping>,
 }
 
+impl UserNamespace {
+    /// The host's number of its root, user and group; 0 if there is no mapping.
+    pub fn root(&self) -> u32 {
+        self.uids.first().map_or(0, |range| range.host_id)
+    }
+
+    /// Whether there is such a user or group inside.
+    pub fn has(&self, id: u32) -> bool {
+        let inside = |range: &IdMapping| {
+            id.checked_sub(range.container_id)
+                .is_some_and(|offset| offset < range.length)
+        };
+        self.uids.iter().any(inside)
+    }
+}
+
 /// Limits of the whole pod; `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodResources {

@@ -26,6 +26,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Daemon(DaemonArgs),
     Version(VersionArgs),
+    Info(InfoArgs),
     List(ListArgs),
     Stats(StatsArgs),
     Images(ImagesArgs),
@@ -80,6 +81,18 @@ pub(super) struct DaemonArgs {
 #[command(after_help = "Example:\n  nexcage version\n\nJSON: client.version, \
     server.{name, version, api_version} (null if the daemon does not answer)")]
 pub(super) struct VersionArgs {
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Show what the daemon says of itself: whether it is ready, its storage driver and why, its runtime handlers
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  nexcage info\n\nJSON: conditions[].{name, ready, reason, message}, storage_driver, \
+    storage_driver_reason, cgroup_driver, limits, root_dir, state_dir, \
+    runtime_handlers[].{name, user_namespaces, recursive_read_only_mounts}\n\nExit code: 1 if it is not ready"
+)]
+pub(super) struct InfoArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -23,6 +23,7 @@ mod exec;
 mod follow;
 mod human;
 mod images;
+mod info;
 mod list;
 pub(crate) mod log_line;
 mod logs;
@@ -117,6 +118,7 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
     }
     let client = Client::connect(socket).await?;
     match command {
+        Command::Info(args) => info::run(client, args).await,
         Command::List(args) => list::run(client, args).await,
         Command::Stats(args) => stats::run(client, args).await,
         Command::Images(args) => images::run(client, args).await,

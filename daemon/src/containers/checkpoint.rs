@@ -246,8 +246,8 @@ async fn start_again(
     container: &Arc<Container>,
 ) -> Result<(), OpError> {
     let record = container.record();
-    rootfs::mount(runtime, &record).await?;
-    volumes::mount(runtime, &record).await?;
+    rootfs::mount(runtime, pod, &record).await?;
+    volumes::mount(runtime, pod, &record).await?;
     let created = create::create(runtime, pod, &record).await?;
     rootfs::release(runtime, &record).await;
     let record = create::adopt(runtime, container, &created, |_| true).await?;

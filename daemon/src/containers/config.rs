@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
+use nexcage_sandbox::UserNamespace;
 use oci_spec::runtime::Capability;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +100,9 @@ pub(crate) struct Mount {
     pub(crate) propagation: Propagation,
     /// Echoed; means nothing without SELinux.
     pub(crate) selinux_relabel: bool,
+    /// Its files belong to the ids that this maps theirs to: those of the pod's user namespace.
+    #[serde(default)]
+    pub(crate) mapping: Option<UserNamespace>,
     /// `noexec`, `nodev` and `nosuid`.
     pub(crate) options: Vec<MountFlag>,
 }
@@ -259,6 +263,12 @@ pub(crate) struct Namespaces {
     pub(crate) host_ipc: bool,
     /// Processes seen.
     pub(crate) pid: PidMode,
+    /// The pod's user namespace was asked for.
+    #[serde(default)]
+    pub(crate) user: Option<UserNamespace>,
+    /// The host's user namespace was asked for, and not merely none other.
+    #[serde(default)]
+    pub(crate) host_user: bool,
 }
 
 /// Which processes a container sees.

@@ -1,11 +1,12 @@
 //! CreateContainer.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_image_store::ImageRecord;
 use nexcage_oci_runtime::{CreateContainer, Created};
-use nexcage_sandbox::RunningSandbox;
+use nexcage_sandbox::{RunningSandbox, UserNamespace};
 use oci_spec::runtime::Spec;
 
 use super::config::{ContainerSpec, PidMode, SeccompProfile};
@@ -14,7 +15,7 @@ use super::record::{ContainerPhase, ContainerRecord, ProcessId, RunsAs};
 use super::seccomp::{self, Profile};
 use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
-use super::{Container, default_profile, devices, remove, rootfs, volumes, watch};
+use super::{Container, default_profile, devices, remove, rootfs, user_namespace, volumes, watch};
 use crate::cri::InvalidField;
 use crate::error::{Chain, Kind, OpError};
 use crate::ids::new_id;
@@ -53,6 +54,7 @@ async fn find_or_create(
             pod.id()
         )));
     }
+    user_namespace::agree(&spec, pod.record().spec.user_namespace.as_ref())?;
     let image = find_image(runtime, &spec.image.image).await?;
     let record = plan(runtime, pod, spec, &image).await?;
     runtime.store.put_container(&record).await?;
@@ -171,9 +173,9 @@ async fn make(
     let record = container.record();
     let properties = rootfs::properties(runtime, &pod.spec.annotations, &pod.handler)?;
     rootfs::make(runtime, &record, image, &properties).await?;
-    let rootfs = rootfs::mount(runtime, &record).await?;
+    let rootfs = rootfs::mount(runtime, pod, &record).await?;
     nexcage_failpoint::hit("container.rootfs-mounted");
-    let volumes = volumes::mount(runtime, &record).await?;
+    let volumes = volumes::mount(runtime, pod, &record).await?;
     default_profile::ensure_for(&runtime.config.security, &record.spec).await?;
     let facts = Facts::gather(runtime, pod, &record)?;
     let node = Arc::clone(runtime);
@@ -239,6 +241,8 @@ struct Facts {
     sandbox: SandboxFacts,
     cgroup: Option<Utf8PathBuf>,
     target_pid: Option<Utf8PathBuf>,
+    /// The pod's user namespace and what it maps, if it has one.
+    users: Option<(OwnedFd, UserNamespace)>,
 }
 
 impl Facts {
@@ -265,6 +269,7 @@ impl Facts {
             sandbox: sandbox_facts(pod, running.init.pid),
             cgroup,
             target_pid,
+            users: user_namespace::open(pod)?.zip(pod.spec.user_namespace.clone()),
         })
     }
 }
@@ -286,6 +291,7 @@ fn sandbox_facts(pod: &PodRecord, init: u32) -> SandboxFacts {
         privileged: pod.spec.privileged,
         network: own_network.then(|| namespace("net")),
         ipc: own_ipc.then(|| namespace("ipc")),
+        user: pod.spec.user_namespace.as_ref().map(|_| namespace("user")),
         // As in containerd, who shares the host's network shares its name too.
         uts: own_network.then(|| namespace("uts")),
         pid: (pod.spec.pid == Own).then(|| namespace("pid")),
@@ -329,6 +335,10 @@ fn bundle(
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(OpError::step("cannot read the list of mounts"))?;
     spec::check_propagation(spec, &mount_sources, &mountinfo)?;
+    if let Some((namespace, ids)) = &facts.users {
+        user_namespace::has_ids(ids, &user)?;
+        user_namespace::can_map(spec, &mount_sources, &mountinfo, namespace.as_fd())?;
+    }
     let declared = volumes::declared(runtime, spec, image, rootfs)?;
     let devices = devices::resolve(spec)
         .map_err(|e| InvalidField::invalid("config.devices", Chain(&e).to_string()))?;

@@ -2,7 +2,9 @@
 //!
 //! `create`, `start`, `stop` and `remove` are the calls; `watch` notices the end, whoever caused it; `exec`,
 //! `update` and `checkpoint` act on a running one. `config` says what a container shall be, `spec` turns that into
-//! an OCI runtime specification, with the help of `users` and `seccomp`; `default_profile` is AppArmor's. `rootfs` makes and mounts what it runs on. `record` says which phase allows what.
+//! an OCI runtime specification, with the help of `users` and `seccomp`; `default_profile` is AppArmor's. `rootfs` makes
+//! and mounts what it runs on, `user_namespace` sees to pods that have one of their own. `record` says which phase
+//! allows what.
 
 mod checkpoint;
 pub(crate) mod config;
@@ -20,6 +22,7 @@ mod spec;
 mod start;
 mod stop;
 mod update;
+mod user_namespace;
 mod users;
 mod volumes;
 mod watch;

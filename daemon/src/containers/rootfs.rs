@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use nexcage_config::RootfsProperties;
-use nexcage_image_store::{ImageRecord, MountOptions, RootfsId, RootfsOptions};
+use nexcage_image_store::{ImageRecord, RootfsId, RootfsOptions};
 
 use super::record::ContainerRecord;
+use super::user_namespace;
 use crate::cri::InvalidField;
 use crate::error::{Chain, OpError};
+use crate::pods::PodRecord;
 use crate::runtime::Runtime;
 
 /// What root filesystems of a pod's containers shall be: what its annotations say, if the runtime handler `handler` lets
@@ -79,12 +81,14 @@ pub(crate) async fn make(
 /// Mounts it and says where.
 pub(crate) async fn mount(
     runtime: &Runtime,
+    pod: &PodRecord,
     record: &ContainerRecord,
 ) -> Result<Utf8PathBuf, OpError> {
+    let options = user_namespace::mount_options(pod)?;
     let mounted = runtime
         .images
         .layers()
-        .mount_rootfs(&RootfsId(record.id.clone()), MountOptions::default())
+        .mount_rootfs(&RootfsId(record.id.clone()), options)
         .await;
     mounted.map_err(OpError::step(format!(
         "cannot mount the root filesystem of {}",

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nexcage_image_store::{MountOptions, RootfsId};
+use nexcage_image_store::RootfsId;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 
 use super::config::{ContainerSpec, Mount, MountSource};
 use super::record::{ContainerRecord, ImageVolume};
 use super::spec::{ImageVolumeMount, image_volumes};
+use super::user_namespace;
 use crate::error::{Kind, OpError};
+use crate::pods::PodRecord;
 use crate::runtime::Runtime;
 
 /// Finds the images of a container's image volumes and names the root filesystems they will be mounted as.
@@ -43,6 +45,7 @@ pub(crate) async fn plan(
 /// image is mounted, if it is one.
 pub(crate) async fn mount(
     runtime: &Runtime,
+    pod: &PodRecord,
     record: &ContainerRecord,
 ) -> Result<Vec<Option<Utf8PathBuf>>, OpError> {
     let mut planned = record.image_volumes.iter();
@@ -53,14 +56,18 @@ pub(crate) async fn mount(
             MountSource::HostPath(_) => None,
         };
         mounted.push(match volume {
-            Some(volume) => Some(mount_image(runtime, volume).await?),
+            Some(volume) => Some(mount_image(runtime, pod, volume).await?),
             None => None,
         });
     }
     Ok(mounted)
 }
 
-async fn mount_image(runtime: &Runtime, volume: &ImageVolume) -> Result<Utf8PathBuf, OpError> {
+async fn mount_image(
+    runtime: &Runtime,
+    pod: &PodRecord,
+    volume: &ImageVolume,
+) -> Result<Utf8PathBuf, OpError> {
     let failed = |e| kubelet_reason(&volume.container_path, e);
     let image = runtime
         .images
@@ -77,7 +84,7 @@ async fn mount_image(runtime: &Runtime, volume: &ImageVolume) -> Result<Utf8Path
     let name = RootfsId(volume.rootfs.clone());
     let layers = Arc::clone(runtime.images.layers());
     layers
-        .mount_readonly(&name, top, MountOptions::default())
+        .mount_readonly(&name, top, user_namespace::mount_options(pod)?)
         .await
         .map_err(failed)
 }

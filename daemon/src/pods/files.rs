@@ -43,23 +43,29 @@ impl PodFiles {
         self.dir.join("shm")
     }
 
-    /// Makes the directory and everything in it. Blocking.
-    pub(crate) fn create(&self, dns: Option<&Dns>, hostname: &str, shm: bool) -> io::Result<()> {
+    /// Makes the directory and everything in it; `/dev/shm` if the pod has its own, for the owner given. Blocking.
+    pub(crate) fn create(
+        &self,
+        dns: Option<&Dns>,
+        hostname: &str,
+        shm: Option<u32>,
+    ) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         std::fs::write(self.resolv_conf(), resolv_conf(dns)?)?;
         std::fs::write(self.hostname(), format!("{hostname}\n"))?;
         std::fs::write(self.hosts(), hosts(hostname))?;
-        if shm {
-            self.mount_shm()?;
+        if let Some(owner) = shm {
+            self.mount_shm(owner)?;
         }
         Ok(())
     }
 
-    fn mount_shm(&self) -> io::Result<()> {
+    fn mount_shm(&self, owner: u32) -> io::Result<()> {
         let shm = self.shm();
         std::fs::create_dir_all(&shm)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        let options = std::ffi::CString::new(format!("mode=1777,size={SHM_BYTES}"))?;
+        let options = format!("mode=1777,size={SHM_BYTES},uid={owner},gid={owner}");
+        let options = std::ffi::CString::new(options)?;
         mount(
             "shm",
             shm.as_std_path(),

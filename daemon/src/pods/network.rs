@@ -1,9 +1,10 @@
 //! A pod's network: pinned namespace, then CNI.
 
 use nexcage_cni::Attachment;
-use nexcage_sandbox::{NamespaceMode, make_netns, pin_netns, unpin_netns};
+use nexcage_sandbox::{NamespaceMode, RunningSandbox, make_netns, pin_netns, unpin_netns};
 
 use super::record::PodRecord;
+use super::spec::PodSpec;
 use crate::error::OpError;
 use crate::runtime::Runtime;
 
@@ -27,6 +28,18 @@ pub(crate) async fn make(pod: &PodRecord) -> Result<(), OpError> {
         .await
         .map_err(OpError::step("cannot make the pod's network namespace"))?;
     nexcage_failpoint::hit("pod.netns-made");
+    Ok(())
+}
+
+/// Pins the network namespace that the sandbox made.
+pub(crate) async fn pin(pod: &PodRecord, running: &RunningSandbox) -> Result<(), OpError> {
+    let Some(netns) = &pod.netns else {
+        return Ok(());
+    };
+    pin_netns(running.init.pid, netns)
+        .await
+        .map_err(OpError::step("cannot pin the pod's network namespace"))?;
+    nexcage_failpoint::hit("pod.netns-pinned");
     Ok(())
 }
 
@@ -121,6 +134,12 @@ fn attachment(pod: &PodRecord) -> Attachment {
         ],
         capabilities,
     }
+}
+
+/// Whether a pod's network namespace is made before its sandbox: it has one of its own, which belongs to the host's user
+/// namespace.
+pub(crate) fn is_made_before(spec: &PodSpec) -> bool {
+    has_own(spec.network) && spec.user_namespace.is_none()
 }
 
 /// Whether a pod has a network of its own.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use nexcage_sandbox::{RunningSandbox, SandboxId, SandboxSpec};
+use nexcage_sandbox::{RunningSandbox, SandboxId, SandboxSpec, UserNamespace};
 
 use super::files::PodFiles;
+use super::network::Network;
 use super::record::{PodPhase, PodRecord};
 use super::spec::PodSpec;
 use super::{Pod, network, stop, watch};
@@ -105,7 +106,7 @@ async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRe
         .validate(&sandbox)
         .map_err(|e| runtime.backends.refusal(e))?;
     Ok(PodRecord {
-        netns: sandbox.netns.clone(),
+        netns: network::has_own(spec.network).then(|| runtime.paths.netns(&id)),
         phase: PodPhase::Creating,
         created_at: crate::node::now(),
         backend: backend.name().to_owned(),
@@ -142,7 +143,7 @@ fn sandbox_spec(runtime: &Runtime, id: &str, spec: &PodSpec, handler: &str) -> S
         hostname,
         cgroup_parent: spec.cgroup_parent.clone(),
         network: spec.network,
-        netns: network::has_own(spec.network).then(|| runtime.paths.netns(id)),
+        netns: network::is_made_before(spec).then(|| runtime.paths.netns(id)),
         ipc: spec.ipc,
         pid: spec.pid,
         user_namespace: spec.user_namespace.clone(),
@@ -175,14 +176,10 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     make_files(&record).await?;
     nexcage_failpoint::hit("pod.files-made");
 
-    network::make(&record).await?;
-    // The two slow steps at once: CNI needs the namespace, not what runs in it. Both run to their end, so that
-    // what has to be cleaned up after a failure of one is not still being made by the other.
-    let (running, network) = tokio::join!(
-        start_sandbox(runtime, &record),
-        network::attach(runtime, &record)
-    );
-    let (running, network) = (running?, network?);
+    let (running, network) = match record.sandbox.netns {
+        Some(_) => start_beside_network(runtime, &record).await?,
+        None => start_before_network(runtime, &record).await?,
+    };
     pod.commit(&runtime.store, |r| {
         r.phase = PodPhase::Ready;
         r.running = Some(running);
@@ -192,6 +189,32 @@ async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     .await?;
     nexcage_failpoint::hit("pod.ready");
     Ok(())
+}
+
+async fn start_beside_network(
+    runtime: &Runtime,
+    record: &PodRecord,
+) -> Result<(RunningSandbox, Network), OpError> {
+    network::make(record).await?;
+    // The two slow steps at once: CNI needs the namespace, not what runs in it. Both run to their end, so that
+    // what has to be cleaned up after a failure of one is not still being made by the other.
+    let (running, network) = tokio::join!(
+        start_sandbox(runtime, record),
+        network::attach(runtime, record)
+    );
+    Ok((running?, network?))
+}
+
+/// For a pod with the host's network, and one whose network namespace belongs to its own user namespace: the sandbox
+/// makes that.
+async fn start_before_network(
+    runtime: &Runtime,
+    record: &PodRecord,
+) -> Result<(RunningSandbox, Network), OpError> {
+    let running = start_sandbox(runtime, record).await?;
+    network::pin(record, &running).await?;
+    let network = network::attach(runtime, record).await?;
+    Ok((running, network))
 }
 
 async fn start_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<RunningSandbox, OpError> {
@@ -206,12 +229,17 @@ async fn make_files(record: &PodRecord) -> Result<(), OpError> {
     let files = PodFiles::new(&record.sandbox.run_dir);
     let (dns, hostname) = (record.spec.dns.clone(), record.sandbox.hostname.clone());
     let own_ipc = record.spec.ipc == nexcage_sandbox::NamespaceMode::Pod;
+    let root = record
+        .spec
+        .user_namespace
+        .as_ref()
+        .map_or(0, UserNamespace::root);
     let logs = record.spec.log_directory.clone();
     tokio::task::spawn_blocking(move || {
         if !logs.is_empty() {
             std::fs::create_dir_all(&logs)?;
         }
-        files.create(dns.as_ref(), &hostname, own_ipc)
+        files.create(dns.as_ref(), &hostname, own_ipc.then_some(root))
     })
     .await
     .map_err(OpError::step("making the pod's files was interrupted"))?

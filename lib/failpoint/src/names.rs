@@ -56,6 +56,7 @@ pub const ALL: &[&str] = &[
     "pod.files-made",
     "pod.netns-made",
     "pod.sandbox-started",
+    "pod.netns-pinned",
     "pod.network-attached",
     "pod.ready",
     "container.recorded",

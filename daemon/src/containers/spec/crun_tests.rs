@@ -175,6 +175,7 @@ impl Pod {
                 privileged: true,
                 network: Some(self.namespace("net")),
                 ipc: Some(self.namespace("ipc")),
+                user: None,
                 uts: Some(self.namespace("uts")),
                 pid: Some(self.namespace("pid")),
                 shm: self.path("shm"),

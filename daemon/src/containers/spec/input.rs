@@ -61,6 +61,8 @@ pub(crate) struct SandboxFacts {
     pub(crate) network: Option<Utf8PathBuf>,
     /// IPC namespace; `None` for the host's.
     pub(crate) ipc: Option<Utf8PathBuf>,
+    /// User namespace; `None` for the host's.
+    pub(crate) user: Option<Utf8PathBuf>,
     /// UTS namespace; `None` for the host's.
     pub(crate) uts: Option<Utf8PathBuf>,
     /// PID namespace of the sandbox; `None` for the host's.

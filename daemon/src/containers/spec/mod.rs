@@ -47,6 +47,7 @@ pub(crate) use input::SpecInput;
 pub(crate) use mounts::image_volumes;
 pub(crate) use process::stop_signal;
 pub(crate) use propagation::check_propagation;
+pub(crate) use propagation::file_system_of;
 pub(crate) use resources::linux_resources;
 
 /// Version of the OCI runtime specification that the result conforms to; the newest crun 1.8 knows.

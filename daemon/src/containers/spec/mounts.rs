@@ -179,6 +179,10 @@ fn asked_mount(
         (false, false) => "rw",
     });
     options.extend(mount.options.iter().map(|flag| flag.name()));
+    // Without a mapping of its own the option means that of the container's user namespace, which is what was asked for.
+    if mount.mapping.is_some() {
+        options.push("idmap");
+    }
     oci(&mount.container_path, "bind", source.as_str(), &options)
 }
 

@@ -24,6 +24,7 @@ pub(super) fn namespaces(input: &SpecInput<'_>) -> Result<Vec<LinuxNamespace>, S
         list.push(new(LinuxNamespaceType::Cgroup)?);
     }
     for (kind, path) in [
+        (LinuxNamespaceType::User, &sandbox.user),
         (LinuxNamespaceType::Network, &sandbox.network),
         (LinuxNamespaceType::Ipc, &sandbox.ipc),
         (LinuxNamespaceType::Uts, &sandbox.uts),

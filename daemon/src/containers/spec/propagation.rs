@@ -46,6 +46,19 @@ pub(crate) fn check_propagation(
     Ok(())
 }
 
+/// The type of the file system that a path is on, by the text of `/proc/self/mountinfo`.
+pub(crate) fn file_system_of<'a>(path: &Utf8Path, mountinfo: &'a str) -> Option<&'a str> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let point = unescaped(line.split(' ').nth(4)?);
+        let (_, file_system) = line.split_once(" - ")?;
+        let kind = file_system.split(' ').next()?;
+        path.starts_with(&*point).then(|| (point.len(), kind))
+    });
+    mounts
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, kind)| kind)
+}
+
 /// The mount that a path is on, and its optional fields. Of several at one place, the last covers the others.
 fn mount_of<'a>(path: &Utf8Path, mountinfo: &'a str) -> Option<(Cow<'a, str>, Vec<&'a str>)> {
     let mounts = mountinfo.lines().filter_map(|line| {
@@ -78,6 +91,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn file_systems_are_told_by_name() {
+        let mountinfo = "21 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n\
+                         30 21 0:40 / /mnt/my\\040share rw - fuse.sshfs host:/ rw\n";
+        let at = |path: &str| file_system_of(path.into(), mountinfo);
+        assert_eq!(at("/srv"), Some("ext4"));
+        assert_eq!(at("/mnt/my share/x"), Some("fuse.sshfs"));
+    }
     use crate::containers::config::{Mount, MountSource};
 
     const MOUNTINFO: &str = "21 1 8:1 / / rw,relatime - ext4 /dev/vda rw\n\
@@ -96,6 +118,7 @@ mod tests {
             recursive_read_only: false,
             propagation,
             selinux_relabel: false,
+            mapping: None,
             options: Vec::new(),
         };
         let config = ContainerSpec {

@@ -60,6 +60,7 @@ impl Fixture {
             recursive_read_only: false,
             propagation: Propagation::Private,
             selinux_relabel: false,
+            mapping: None,
             options: Vec::new(),
         };
         change(&mut mount);
@@ -138,6 +139,7 @@ fn plain() -> Fixture {
             privileged: true,
             network: namespace("net"),
             ipc: namespace("ipc"),
+            user: None,
             uts: namespace("uts"),
             pid: namespace("pid"),
             shm: "/run/nexcage/p/shm".into(),
@@ -315,6 +317,18 @@ fn capabilities_the_daemon_lacks() {
 
 #[test]
 fn host_namespaces() {
+    insta::assert_snapshot!(
+        "own_users",
+        effect(|f| {
+            f.sandbox.user = Some("/proc/42/ns/user".into());
+            f.mount("/srv/data", "/data", |mount| {
+                mount.mapping = Some(nexcage_sandbox::UserNamespace {
+                    uids: Vec::new(),
+                    gids: Vec::new(),
+                });
+            });
+        })
+    );
     insta::assert_snapshot!(
         "host_network",
         effect(|f| {

@@ -4,6 +4,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use nexcage_cri_api::v1;
 
 use super::container_security::security_context;
+use super::user_namespace::mount_mapping;
 use crate::containers::config::{
     ContainerSpec, Device, EnvVar, HugepageLimit, ImageSpec, Mount, MountFlag, MountSource,
     Propagation, Resources,
@@ -224,16 +225,6 @@ fn mount(n: usize, mount: v1::Mount) -> Checked<Mount> {
         let problem = "is the root directory, which comes from the image";
         return Err(InvalidField::invalid(field("container_path"), problem));
     }
-    for (name, mappings) in [
-        ("uidMappings", &uid_mappings),
-        ("gidMappings", &gid_mappings),
-    ] {
-        if !mappings.is_empty() {
-            let problem =
-                "id-mapped mounts come with user namespaces, which containers do not have yet";
-            return Err(InvalidField::unsupported(field(name), problem));
-        }
-    }
     let propagation = match v1::MountPropagation::try_from(propagation) {
         Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
         Ok(v1::MountPropagation::PropagationHostToContainer) => Propagation::HostToContainer,
@@ -266,6 +257,7 @@ fn mount(n: usize, mount: v1::Mount) -> Checked<Mount> {
         recursive_read_only,
         propagation,
         selinux_relabel,
+        mapping: mount_mapping(&field, &uid_mappings, &gid_mappings)?,
         options: mount_flags(&field("mount_options"), &mount_options)?,
     })
 }

@@ -4,6 +4,7 @@ use nexcage_cri_api::v1;
 use oci_spec::runtime::Capability;
 
 use super::container::{absolute, no_nul, unknown_number};
+use super::user_namespace::user_namespace;
 use crate::containers::capability;
 use crate::containers::config::{
     AppArmorProfile, CapabilityChanges, Namespaces, PidMode, RunAs, RunAsUser, SeccompProfile,
@@ -137,8 +138,11 @@ fn namespaces(options: v1::NamespaceOption) -> Checked<Namespaces> {
         return Err(InvalidField::invalid(field("target_id"), problem));
     }
     // Unlike an empty message, a missing one is what runtimes without user namespaces get.
-    userns_options.map_or(Ok(()), user_namespace)?;
+    let said = userns_options.is_some();
+    let user = userns_options.map(user_namespace).transpose()?.flatten();
     Ok(Namespaces {
+        host_user: said && user.is_none(),
+        user,
         host_network: is_host("network", network)?,
         host_ipc: is_host("ipc", ipc)?,
         pid,
@@ -147,27 +151,6 @@ fn namespaces(options: v1::NamespaceOption) -> Checked<Namespaces> {
 
 fn mode(field: &str, value: i32) -> Checked<v1::NamespaceMode> {
     v1::NamespaceMode::try_from(value).map_err(|_| unknown_number(field, value))
-}
-
-fn user_namespace(options: v1::UserNamespace) -> Checked<()> {
-    let v1::UserNamespace {
-        mode: value,
-        uids,
-        gids,
-    } = options;
-    let field = |name: &str| format!("{AT}.namespace_options.userns_options.{name}");
-    match mode(&field("mode"), value)? {
-        v1::NamespaceMode::Node if uids.is_empty() && gids.is_empty() => Ok(()),
-        v1::NamespaceMode::Node => Err(InvalidField::invalid(
-            field("uids"),
-            "must be empty with mode NODE",
-        )),
-        v1::NamespaceMode::Pod => Err(InvalidField::unsupported(
-            field("mode"),
-            "containers do not run in the pod's user namespace yet; use NODE (hostUsers: true)",
-        )),
-        _ => Err(InvalidField::invalid(field("mode"), "must be POD or NODE")),
-    }
 }
 
 fn run_as(

@@ -245,19 +245,53 @@ fn what_nexcage_does_not_do_is_unsupported() {
         unsupported(with(|c| c.stop_signal = 99)),
         "config.stop_signal"
     );
-    let mapped = mounted(|m| m.uid_mappings = vec![v1::IdMapping::default()]);
-    assert_eq!(field(mapped), "config.mounts[0].uidMappings");
-    let userns = secured(|s| {
-        let pod = v1::UserNamespace::default();
-        let options = v1::NamespaceOption {
-            userns_options: Some(pod),
-            ..Default::default()
-        };
-        s.namespace_options = Some(options);
-    });
-    let refused = userns.unwrap_err();
-    assert_eq!(refused.kind, InvalidKind::Unsupported);
-    assert!(refused.problem.contains("hostUsers"), "{refused}");
+}
+
+#[test]
+fn user_namespaces() {
+    let range = |host_id| {
+        vec![v1::IdMapping {
+            container_id: 0,
+            host_id,
+            length: 65536,
+        }]
+    };
+    let pod = |uids, gids| {
+        secured(|s| {
+            s.namespace_options = Some(v1::NamespaceOption {
+                userns_options: Some(v1::UserNamespace {
+                    mode: mode(v1::NamespaceMode::Pod),
+                    uids,
+                    gids,
+                }),
+                ..Default::default()
+            });
+        })
+        .map(|s| s.namespaces)
+    };
+    let asked = pod(range(100_000), range(100_000)).unwrap();
+    assert_eq!(asked.user.unwrap().root(), 100_000);
+    let at = |name: &str| {
+        format!("config.linux.security_context.namespace_options.userns_options.{name}")
+    };
+    assert_eq!(field(pod(Vec::new(), Vec::new())), at("uids"));
+    assert_eq!(field(pod(range(1), range(2))), at("gids"));
+    assert_eq!(field(pod(range(u32::MAX), range(1))), at("uids"));
+
+    let mapped = |uids, gids| {
+        mounted(|m| {
+            m.uid_mappings = uids;
+            m.gid_mappings = gids;
+        })
+    };
+    let mount = mapped(range(7), range(7)).unwrap();
+    assert_eq!(mount.mapping.as_ref().unwrap().root(), 7);
+    assert_eq!(
+        field(mapped(range(7), Vec::new())),
+        "config.mounts[0].gidMappings"
+    );
+    let two = [range(1), range(2)].concat();
+    assert_eq!(field(mapped(two, range(1))), "config.mounts[0].uidMappings");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod image;
 mod pod;
 mod stats;
 mod status;
+mod user_namespace;
 mod view;
 
 pub(crate) use container::container_spec;

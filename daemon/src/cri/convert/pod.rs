@@ -1,8 +1,9 @@
 //! `PodSandboxConfig` to [`PodSpec`]. Every field of every message is named here: used, or refused.
 
 use nexcage_cri_api::v1;
-use nexcage_sandbox::{IdMapping, NamespaceMode, PodResources, UserNamespace};
+use nexcage_sandbox::{NamespaceMode, PodResources};
 
+use super::user_namespace::user_namespace;
 use crate::cri::invalid::InvalidField;
 use crate::pods::{Dns, PodSpec, PortMapping, Protocol};
 
@@ -271,70 +272,5 @@ fn namespaces(options: v1::NamespaceOption, spec: &mut PodSpec) -> Result<(), In
         ));
     }
     spec.user_namespace = userns_options.map(user_namespace).transpose()?.flatten();
-    if spec.user_namespace.is_some() {
-        return Err(InvalidField::unsupported(
-            format!("{AT}.userns_options.mode"),
-            "user namespaces (hostUsers: false) are not supported yet",
-        ));
-    }
     Ok(())
-}
-
-fn user_namespace(options: v1::UserNamespace) -> Result<Option<UserNamespace>, InvalidField> {
-    const AT: &str = "config.linux.security_context.namespace_options.userns_options";
-    let v1::UserNamespace { mode, uids, gids } = options;
-    match v1::NamespaceMode::try_from(mode) {
-        Ok(v1::NamespaceMode::Node) if uids.is_empty() && gids.is_empty() => Ok(None),
-        Ok(v1::NamespaceMode::Node) => Err(InvalidField::invalid(
-            format!("{AT}.uids"),
-            "must be empty with mode NODE",
-        )),
-        // CRI numbers POD as 0, so a message that is merely present asks for it.
-        Ok(v1::NamespaceMode::Pod) => {
-            let namespace = UserNamespace {
-                uids: mappings("uids", &uids)?,
-                gids: mappings("gids", &gids)?,
-            };
-            if namespace.uids != namespace.gids {
-                return Err(InvalidField::invalid(
-                    format!("{AT}.gids"),
-                    "must equal uids",
-                ));
-            }
-            Ok(Some(namespace))
-        }
-        _ => Err(InvalidField::invalid(
-            format!("{AT}.mode"),
-            "must be POD or NODE",
-        )),
-    }
-}
-
-fn mappings(name: &str, list: &[v1::IdMapping]) -> Result<Vec<IdMapping>, InvalidField> {
-    let field = format!("config.linux.security_context.namespace_options.userns_options.{name}");
-    let [mapping] = list else {
-        return Err(InvalidField::invalid(
-            field,
-            "must hold exactly one mapping",
-        ));
-    };
-    let v1::IdMapping {
-        host_id,
-        container_id,
-        length,
-    } = *mapping;
-    if container_id != 0 {
-        return Err(InvalidField::invalid(field, "must map container id 0"));
-    }
-    if length == 0 || host_id.checked_add(length).is_none() {
-        return Err(InvalidField::invalid(
-            field,
-            "has a length that is 0 or runs past 2^32",
-        ));
-    }
-    Ok(vec![IdMapping {
-        container_id,
-        host_id,
-        length,
-    }])
 }

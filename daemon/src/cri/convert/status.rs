@@ -13,6 +13,7 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
         .into_iter()
         .map(condition)
         .collect();
+    let user_namespaces = user_namespaces(runtime);
     let handlers = runtime
         .config
         .handlers()
@@ -21,8 +22,7 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
             name: handler.name,
             features: Some(v1::RuntimeHandlerFeatures {
                 recursive_read_only_mounts: true,
-                // Containers cannot be given user namespaces yet: their root filesystems are not idmapped.
-                user_namespaces: false,
+                user_namespaces,
             }),
         });
     v1::StatusResponse {
@@ -39,6 +39,12 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
             mount_options: true,
         }),
     }
+}
+
+/// overlayfs takes idmapped layers since Linux 5.19; which file systems can be mapped is found out pod by pod.
+fn user_namespaces(runtime: &Runtime) -> bool {
+    const IDMAPPED_LAYERS: (u32, u32) = (5, 19);
+    runtime.container_facts.seccomp_target.kernel >= IDMAPPED_LAYERS
 }
 
 fn condition(condition: Condition) -> v1::RuntimeCondition {

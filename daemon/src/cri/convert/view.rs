@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nexcage_cri_api::v1;
-use nexcage_sandbox::{IdMapping, NamespaceMode};
+use nexcage_sandbox::NamespaceMode;
 
+use super::user_namespace::mapping_messages;
 use crate::containers::config::{ImageSpec, Mount, MountSource, Propagation, Resources};
 use crate::containers::{Container, ContainerPhase, ContainerRecord};
 use crate::inventory::Inventory;
@@ -122,14 +123,6 @@ fn namespaces(record: &PodRecord) -> v1::NamespaceOption {
         NamespaceMode::Pod if !spec.shared_pid => v1::NamespaceMode::Container,
         other => mode(other),
     };
-    let mappings = |list: &[IdMapping]| {
-        let mapping = |m: &IdMapping| v1::IdMapping {
-            host_id: m.host_id,
-            container_id: m.container_id,
-            length: m.length,
-        };
-        list.iter().map(mapping).collect()
-    };
     v1::NamespaceOption {
         network: mode(spec.network).into(),
         pid: pid.into(),
@@ -137,8 +130,8 @@ fn namespaces(record: &PodRecord) -> v1::NamespaceOption {
         target_id: String::new(),
         userns_options: spec.user_namespace.as_ref().map(|u| v1::UserNamespace {
             mode: v1::NamespaceMode::Pod.into(),
-            uids: mappings(&u.uids),
-            gids: mappings(&u.gids),
+            uids: mapping_messages(&u.uids),
+            gids: mapping_messages(&u.gids),
         }),
     }
 }
@@ -313,8 +306,14 @@ fn mount(mount: &Mount, record: &ContainerRecord) -> v1::Mount {
         readonly: mount.readonly,
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation.into(),
-        uid_mappings: Vec::new(),
-        gid_mappings: Vec::new(),
+        uid_mappings: mount
+            .mapping
+            .as_ref()
+            .map_or_else(Vec::new, |m| mapping_messages(&m.uids)),
+        gid_mappings: mount
+            .mapping
+            .as_ref()
+            .map_or_else(Vec::new, |m| mapping_messages(&m.gids)),
         recursive_read_only: mount.recursive_read_only,
         image,
         image_sub_path,

@@ -13,14 +13,19 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 ///
 /// `EINVAL` if the file system cannot be mapped, `EPERM` if the namespace has no mapping yet or
 /// is the initial one.
-pub(crate) fn mapped_copy(path: &Utf8Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn mapped_copy(path: &Utf8Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(rustix::fs::CWD, path.as_std_path(), flags)?;
     set_idmap(tree.as_fd(), userns)?;
     Ok(tree)
 }
 
-fn set_idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> io::Result<()> {
+/// Lets the files of a mount that is nowhere yet belong to the ids that `userns` maps theirs to.
+///
+/// # Errors
+///
+/// As [`mapped_copy`].
+pub fn set_idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> io::Result<()> {
     // A descriptor that is open is not negative.
     let userns_fd = u64::try_from(userns.as_raw_fd()).map_err(io::Error::other)?;
     let attributes = libc::mount_attr {
