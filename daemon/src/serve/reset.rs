@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use camino::Utf8Path;
-use nexcage_config::{Config, Logging};
+use nexcage_config::{Config, LogLevel, Logging};
 
 use super::socket::Claim;
 use super::{DRAIN, choose_cryptography, load, logging};
@@ -27,6 +27,7 @@ pub(crate) fn reset(path: Option<&Utf8Path>) -> anyhow::Result<()> {
     // To the terminal: whoever resets wants to know why something stays.
     logging::start(&Logging {
         file: None,
+        level: LogLevel::Info,
         ..config.logging.clone()
     })?;
     choose_cryptography();

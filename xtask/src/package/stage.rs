@@ -10,7 +10,8 @@ use crate::test;
 
 /// Files that are taken as they are, and their names in the stage.
 const FILES: &[(&str, &str)] = &[
-    ("config/default.json", "config.json"),
+    ("packaging/config.json", "config.json"),
+    ("config/default.json", "examples/config.json"),
     ("systemd/units/nexcage.slice", "nexcage.slice"),
     (
         "daemon/apparmor/nexcage-default",
@@ -28,7 +29,8 @@ pub(super) fn fill(stage: &Utf8Path, debug: bool) -> anyhow::Result<()> {
     let program = program(debug)?;
     run(command("strip")
         .args(["--strip-unneeded", "--remove-section=.comment", "-o"])
-        .args([stage.join("nexcage").as_str(), program.as_str()]))?;
+        .arg(stage.join("nexcage"))
+        .arg(&program))?;
     manual(stage, debug)?;
     for (from, name) in FILES {
         let (from, to) = (workspace().join(from), stage.join(name));
@@ -37,7 +39,8 @@ pub(super) fn fill(stage: &Utf8Path, debug: bool) -> anyhow::Result<()> {
             .and_then(|()| fs::copy(&from, &to))
             .with_context(|| format!("cannot copy {from} to {to}"))?;
     }
-    Ok(())
+    // The program must start with what it is installed with.
+    run(command(program).args(["config", "check", stage.join("config.json").as_str()]))
 }
 
 fn program(debug: bool) -> anyhow::Result<Utf8PathBuf> {
