@@ -59,7 +59,7 @@ pub(crate) fn root() -> Utf8PathBuf {
 /// The directory `<name>-<hash of inputs>`, made by `make` if it is not there yet.
 ///
 /// `make` fills a directory of another name that is renamed when it is done, so what is there under
-/// its right name is whole, and two chores at the same time do no harm.
+/// its right name is whole. Who wants the same meanwhile waits; what a chore that was broken off has left is removed.
 pub(crate) fn directory(
     name: &str,
     inputs: Inputs,
@@ -69,20 +69,38 @@ pub(crate) fn directory(
     if done.is_dir() {
         return Ok(done);
     }
-    let draft = root().join(format!(".{name}-{}", std::process::id()));
-    if draft.exists() {
-        fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {draft}"))?;
+    let _lock = lock(name)?;
+    if done.is_dir() {
+        return Ok(done);
     }
+    let draft = root().join(format!(".{name}-draft"));
+    remove(&draft)?;
     fs::create_dir_all(&draft).with_context(|| format!("cannot make {draft}"))?;
-    let made = make(&draft).and_then(|()| match fs::rename(&draft, &done) {
-        // Somebody else was faster; what they made is as good.
-        Err(_) if done.is_dir() => Ok(()),
-        result => result.with_context(|| format!("cannot rename {draft} to {done}")),
+    let made = make(&draft).and_then(|()| {
+        fs::rename(&draft, &done).with_context(|| format!("cannot rename {draft} to {done}"))
     });
-    if draft.exists() {
-        fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {draft}"))?;
+    if made.is_err() {
+        remove(&draft)?;
     }
     made.map(|()| done)
+}
+
+/// Held while something of this name is made; it goes with its process.
+fn lock(name: &str) -> anyhow::Result<fs::File> {
+    let path = root().join(format!(".lock-{name}"));
+    fs::create_dir_all(root())
+        .and_then(|()| fs::File::create(&path))
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("cannot lock {path}"))
+}
+
+fn remove(dir: &Utf8Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {dir}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

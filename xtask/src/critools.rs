@@ -1,4 +1,4 @@
-//! crictl and critest, built from the Go module `tests/critools`, which pins their version.
+//! crictl and critest, and ginkgo for critest, built from the Go module `tests/critools`, which pins their version.
 //!
 //! `go install sigs.k8s.io/cri-tools/...@v1.36.0` would need the list of versions from the module
 //! proxy; a module that requires the version needs only that version.
@@ -18,6 +18,8 @@ pub(crate) struct CriTools {
     pub(crate) crictl: Utf8PathBuf,
     /// The conformance tests of CRI.
     pub(crate) critest: Utf8PathBuf,
+    /// What critest runs itself with when it is asked for several specs at once.
+    pub(crate) ginkgo: Utf8PathBuf,
 }
 
 /// Builds both if they are not in the cache. Takes about two minutes on two cores.
@@ -29,7 +31,7 @@ pub(crate) fn build() -> anyhow::Result<CriTools> {
             .current_dir(&module),
     )
     .context("Go is needed to build crictl and critest; run `cargo xtask deps`")?;
-    let inputs = Inputs::new("critools 1")
+    let inputs = Inputs::new("critools 2")
         .text(&go)
         .text(VERSION)
         .file(&module.join("go.mod"))?
@@ -51,6 +53,11 @@ pub(crate) fn build() -> anyhow::Result<CriTools> {
             .env("CGO_ENABLED", "0")
             .current_dir(&module))?;
         run(command("go")
+            .args(["build", "-mod=readonly", "-o", dir.join("ginkgo").as_str()])
+            .arg("github.com/onsi/ginkgo/v2/ginkgo")
+            .env("CGO_ENABLED", "0")
+            .current_dir(&module))?;
+        run(command("go")
             .args(["test", "-mod=readonly", "-ldflags", &stamp, "-c"])
             .args(["-o", dir.join("critest").as_str()])
             .arg("sigs.k8s.io/cri-tools/cmd/critest")
@@ -60,5 +67,6 @@ pub(crate) fn build() -> anyhow::Result<CriTools> {
     Ok(CriTools {
         crictl: dir.join("crictl"),
         critest: dir.join("critest"),
+        ginkgo: dir.join("ginkgo"),
     })
 }

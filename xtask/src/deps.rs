@@ -6,8 +6,8 @@ use std::fs;
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 
-use crate::cache;
 use crate::run::{cargo, command, output, run, succeeds, workspace};
+use crate::{cache, node};
 
 /// All Debian packages, each with what it is for.
 const PACKAGES: &[(&str, &str)] = &[
@@ -58,6 +58,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Installs everything and says what it does.
 pub(crate) fn install_all() -> anyhow::Result<()> {
     install_packages()?;
+    node::install_packages()?;
     install_rust_components()?;
     cargo_deny()?;
     check_go()

@@ -53,11 +53,8 @@ enum Chore {
     },
     /// Build the images that the system tests pull, as the storage of a local registry.
     Images,
-    /// A virtual machine like the users' own nodes: Debian 13, systemd, cgroup v2, AppArmor.
-    Node {
-        #[command(subcommand)]
-        what: node::What,
-    },
+    /// A virtual machine like the users' own nodes: Debian 13, systemd, cgroup v2, AppArmor, OpenZFS.
+    Node(node::Node),
     /// Make the Debian package, in target/package.
     Package(package::Options),
     /// Test everything, or one tier of tests.
@@ -77,7 +74,7 @@ fn main() -> ExitCode {
         Chore::Bench { what } => bench::bench(&what),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
-        Chore::Node { what } => node::node(&what),
+        Chore::Node(node) => node::node(&node),
         Chore::Package(options) => package::package(&options).map(|_| ()),
         Chore::Test { tier, only } => test::run_tiers(tier, &only),
     };

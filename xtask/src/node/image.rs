@@ -1,4 +1,4 @@
-//! The node's disk, made from Debian's packages.
+//! The node's disk: Debian's packages, and the few files that make a node of them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -6,55 +6,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::base::Base;
 use crate::cache::{self, Inputs};
 use crate::run::{command, run};
 
 /// Begins the names of all images in the cache.
-pub(crate) const NAME: &str = "node-disk";
-
-/// Proxmox VE 9 is made of this release.
-const SUITE: &str = "trixie";
-const COMPONENTS: &str = "main";
-const MIRROR: &str = "http://deb.debian.org/debian";
+pub(super) const NAME: &str = "node-disk";
 
 /// Bytes of the root file system; the file is sparse.
-const SIZE: u64 = 12 << 30;
-
-/// What the node consists of, beside the essential packages.
-const PACKAGES: &[&str] = &[
-    // A machine that boots and can be talked to.
-    "systemd-sysv",
-    "dbus",
-    "udev",
-    "kmod",
-    "libpam-systemd",
-    "linux-image-cloud-amd64",
-    "initramfs-tools",
-    "openssh-server",
-    "iproute2",
-    // What nexcage drives.
-    "lxc",
-    "uidmap",
-    "crun",
-    "conmon",
-    "catatonit",
-    "apparmor",
-    "containernetworking-plugins",
-    "golang-github-containers-common",
-    "iptables",
-    "nftables",
-    "util-linux",
-    // What tests use.
-    "docker-registry",
-    "busybox-static",
-    "ca-certificates",
-    "procps",
-    // critest calls apparmor_parser through it.
-    "sudo",
-    "jq",
-    "strace",
-    "less",
-];
+const SIZE: u64 = 16 << 30;
 
 /// Files of the node, each with its place.
 const FILES: &[(&str, &str)] = &[
@@ -69,6 +29,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "etc/systemd/system/registry.service",
         include_str!("files/registry.service"),
+    ),
+    (
+        "etc/systemd/system/pool.service",
+        include_str!("files/pool.service"),
     ),
     (
         "etc/nexcage/registry.json",
@@ -86,7 +50,8 @@ const FILES: &[(&str, &str)] = &[
     (
         "etc/fstab",
         // noatime: LXC must cope with it, and many nodes have it.
-        "/dev/vda / ext4 rw,noatime 0 0\nLABEL=share /opt/nexcage ext4 rw,noatime,nofail 0 0\n",
+        "/dev/vda / ext4 rw,noatime 0 0\n\
+         /dev/disk/by-id/virtio-share /opt/nexcage ext4 rw,noatime,nofail 0 0\n",
     ),
     // sshd's own PATH has no sbin, where apparmor_parser is.
     (
@@ -97,10 +62,15 @@ const FILES: &[(&str, &str)] = &[
     ("etc/machine-id", ""),
 ];
 
+/// Programs of the node, each with its place.
+const PROGRAMS: &[(&str, &str)] = &[("usr/local/sbin/node-pool", include_str!("files/node-pool"))];
+
 /// Services that the packages start or that only take time.
 const MASKED: &[&str] = &[
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    // Only started to be compared with.
+    "containerd.service",
     "docker-registry.service",
     "lxc.service",
     "lxc-net.service",
@@ -110,69 +80,67 @@ const MASKED: &[&str] = &[
 const ENABLED: &[&str] = &[
     "systemd-networkd.service",
     "ssh.service",
+    "pool.service",
     "registry.service",
     "nexcage.service",
 ];
 
 /// A directory in the cache with a disk, the kernel and initrd that boot it, and the key that opens it.
-pub(crate) struct Image {
+#[derive(Clone)]
+pub(super) struct Image {
     dir: Utf8PathBuf,
 }
 
 impl Image {
-    /// Makes it if it is not in the cache: about a minute, most of it downloads.
-    pub(crate) fn build() -> anyhow::Result<Self> {
-        let mut inputs = Inputs::new("node 1")
-            .text(SUITE)
-            .text(COMPONENTS)
+    /// Makes it if it is not in the cache: half a minute, and what [`Base::build`] takes.
+    pub(super) fn build() -> anyhow::Result<Self> {
+        let base = Base::build()?;
+        let mut inputs = Inputs::new("node 2")
+            .text(base.id())
             .text(&SIZE.to_string());
-        let lists = [PACKAGES, MASKED, ENABLED].concat();
-        for text in lists {
+        for text in [MASKED, ENABLED].concat() {
             inputs = inputs.text(text);
         }
-        for (path, content) in FILES {
+        for (path, content) in [FILES, PROGRAMS].concat() {
             inputs = inputs.text(path).text(content);
         }
-        let dir = cache::directory(NAME, inputs, make)?;
+        let dir = cache::directory(NAME, inputs, |dir| make(dir, &base))?;
         Ok(Self { dir })
     }
 
+    /// Names what it was made from.
+    pub(super) fn id(&self) -> &str {
+        self.dir.file_name().unwrap_or_default()
+    }
+
     /// The root file system, never written to: see `qemu-img create -b`.
-    pub(crate) fn disk(&self) -> Utf8PathBuf {
+    pub(super) fn disk(&self) -> Utf8PathBuf {
         self.dir.join("root.ext4")
     }
 
-    pub(crate) fn kernel(&self) -> Utf8PathBuf {
+    pub(super) fn kernel(&self) -> Utf8PathBuf {
         self.dir.join("vmlinuz")
     }
 
-    pub(crate) fn initrd(&self) -> Utf8PathBuf {
+    pub(super) fn initrd(&self) -> Utf8PathBuf {
         self.dir.join("initrd.img")
     }
 
     /// Opens root's account.
-    pub(crate) fn key(&self) -> Utf8PathBuf {
+    pub(super) fn key(&self) -> Utf8PathBuf {
         self.dir.join("key")
     }
 
     /// The node's own key, by the name `node`, so that nobody else is taken for it.
-    pub(crate) fn known_hosts(&self) -> Utf8PathBuf {
+    pub(super) fn known_hosts(&self) -> Utf8PathBuf {
         self.dir.join("known_hosts")
     }
 }
 
-fn make(dir: &Utf8Path) -> anyhow::Result<()> {
-    println!("making the node's disk, minutes the first time");
+fn make(dir: &Utf8Path, base: &Base) -> anyhow::Result<()> {
+    println!("making the node's disk");
     let root = dir.join("root");
-    run(command("mmdebstrap")
-        .args(["--variant=minbase", "--mode=root", "--format=directory"])
-        .args(["--quiet", &format!("--components={COMPONENTS}")])
-        .arg(format!("--include={}", PACKAGES.join(",")))
-        .args(
-            ["doc", "man", "locale"]
-                .map(|unread| format!("--dpkgopt=path-exclude=/usr/share/{unread}/*")),
-        )
-        .args([SUITE, root.as_str(), MIRROR]))?;
+    run(command("cp").args(["-a", base.root().as_str(), root.as_str()]))?;
     write_files(&root)?;
     let systemctl = |verb: &str, units: &[&str]| {
         let quiet = ["--quiet", "--root", root.as_str(), verb];
@@ -195,11 +163,10 @@ fn make(dir: &Utf8Path) -> anyhow::Result<()> {
 
 fn write_files(root: &Utf8Path) -> anyhow::Result<()> {
     for (path, content) in FILES {
-        let path = root.join(path);
-        let parent = path.parent().unwrap_or(root);
-        fs::create_dir_all(parent)
-            .and_then(|()| fs::write(&path, content))
-            .with_context(|| format!("cannot write {path}"))?;
+        write(&root.join(path), content, 0o644)?;
+    }
+    for (path, content) in PROGRAMS {
+        write(&root.join(path), content, 0o755)?;
     }
     fs::create_dir_all(root.join("opt/nexcage")).context("cannot make /opt/nexcage")?;
     for program in ["nexcage", "crictl", "critest"] {
@@ -208,6 +175,14 @@ fn write_files(root: &Utf8Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make {link}"))?;
     }
     Ok(())
+}
+
+fn write(path: &Utf8Path, content: &str, mode: u32) -> anyhow::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::write(path, content))
+        .and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(mode)))
+        .with_context(|| format!("cannot write {path}"))
 }
 
 /// A key for root, and the list of host keys that ssh compares.
