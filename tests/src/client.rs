@@ -1,6 +1,7 @@
 //! A raw CRI client, for what crictl would never send.
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 use nexcage_cri_api::v1::image_service_client::ImageServiceClient;
 use nexcage_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::transport::{Channel, Endpoint};
@@ -23,7 +24,16 @@ impl Client {
     ///
     /// If nobody listens.
     pub async fn connect(machine: &Machine) -> anyhow::Result<Self> {
-        let channel = Endpoint::try_from(format!("unix://{}", machine.socket()))
+        Self::connect_to(&machine.socket()).await
+    }
+
+    /// Connects to the daemon that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// If nobody does.
+    pub async fn connect_to(socket: &Utf8Path) -> anyhow::Result<Self> {
+        let channel = Endpoint::try_from(format!("unix://{socket}"))
             .context("the socket's path is no URI")?
             .connect()
             .await

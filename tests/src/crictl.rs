@@ -15,7 +15,12 @@ pub struct Crictl {
 }
 
 impl Crictl {
-    pub(crate) fn new(socket: &camino::Utf8Path) -> anyhow::Result<Self> {
+    /// For the daemon that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// If nobody has said where crictl is.
+    pub fn new(socket: &camino::Utf8Path) -> anyhow::Result<Self> {
         Ok(Self {
             program: tools::crictl()?,
             endpoint: format!("unix://{socket}"),

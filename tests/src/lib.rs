@@ -22,6 +22,7 @@
 
 pub mod client;
 mod crictl;
+pub mod critest;
 mod daemon;
 pub mod image;
 pub mod known_failures;

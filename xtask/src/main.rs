@@ -21,8 +21,10 @@ mod registry;
 mod run;
 mod test;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -37,7 +39,14 @@ enum Chore {
     /// Install what building and testing need: Debian packages, Rust components, cargo-deny.
     Deps,
     /// Show nexcage's main job on real parts, as root, and leave nothing behind.
-    Demo,
+    Demo {
+        /// A daemon that is built already; nothing is built or installed then.
+        #[arg(long, value_name = "PROGRAM", requires = "registry")]
+        daemon: Option<Utf8PathBuf>,
+        /// A registry that has the test images already.
+        #[arg(long, value_name = "ADDRESS", requires = "daemon")]
+        registry: Option<SocketAddr>,
+    },
     /// Run the fuzz targets, or one of them; see fuzz/README.md.
     Fuzz {
         /// Which target; all of them if left out.
@@ -61,22 +70,26 @@ enum Chore {
     Test {
         /// Which tier; all of them in order if left out.
         tier: Option<test::Tier>,
-        /// For the system tier: run only the test targets of these names, such as `lifecycle`.
-        #[arg(long = "only", value_name = "TARGET")]
+        /// For the system tier: run only the test targets of these names, such as `lifecycle`. For the node tier: only
+        /// the steps of these names, such as `critest`.
+        #[arg(long = "only", value_name = "NAME")]
         only: Vec<String>,
+        /// For the node tier: as many pods and power cuts as the specification promises.
+        #[arg(long)]
+        full: bool,
     },
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Deps => deps::install_all(),
-        Chore::Demo => demo::play(),
+        Chore::Demo { daemon, registry } => demo::play(daemon.zip(registry)),
         Chore::Bench { what } => bench::bench(&what),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
         Chore::Node(node) => node::node(&node),
         Chore::Package(options) => package::package(&options).map(|_| ()),
-        Chore::Test { tier, only } => test::run_tiers(tier, &only),
+        Chore::Test { tier, only, full } => test::run_tiers(tier, &only, full),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,8 @@
 //!
 //! `unit` needs neither root nor Go nor any package beyond what the build needs. `system` drives the
 //! real daemon with crictl and critest, as root; what it needs is installed and built first, and
-//! handed to the tests in environment variables (`tests/src/tools.rs` reads them).
+//! handed to the tests in environment variables (`tests/src/tools.rs` reads them). `node` does it in a virtual machine
+//! that is like the users' own nodes ([`tier`]).
 
 use std::fs;
 use std::process::Stdio;
@@ -12,12 +13,14 @@ use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
+use crate::node::tier;
 use crate::registry::{Access, Registry};
 use crate::run::{cargo, command, output, run, workspace};
 use crate::{critools, deps, images};
 
 /// Test targets and code that are only compiled when asked for; lints must see them all the same.
-const ALL_FEATURES: &str = "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system";
+const ALL_FEATURES: &str =
+    "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system,nexcage-tests/node";
 
 /// What there is to test.
 #[derive(Clone, Copy, ValueEnum)]
@@ -26,12 +29,17 @@ pub(crate) enum Tier {
     Unit,
     /// The real daemon on this machine, as root.
     System,
+    /// The daemon in a virtual machine of its own: systemd, cgroup v2, AppArmor, ZFS.
+    Node,
 }
 
 /// Runs one tier, or all in order.
-pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String]) -> anyhow::Result<()> {
-    if !only.is_empty() && !matches!(tier, Some(Tier::System)) {
-        bail!("--only names test targets of the system tier: cargo xtask test system --only NAME");
+pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String], full: bool) -> anyhow::Result<()> {
+    if !only.is_empty() && !matches!(tier, Some(Tier::System | Tier::Node)) {
+        bail!(
+            "--only names test targets of the system tier or steps of the node tier: \
+             cargo xtask test system --only NAME"
+        );
     }
     let tiers = match tier {
         Some(tier) => vec![tier],
@@ -45,6 +53,14 @@ pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String]) -> anyhow::Result<(
         match tier {
             Tier::Unit => unit()?,
             Tier::System => system(only)?,
+            Tier::Node => {
+                let size = if full {
+                    tier::Size::FULL
+                } else {
+                    tier::Size::USUAL
+                };
+                tier::test(only, size)?;
+            }
         }
         let name = tier
             .to_possible_value()

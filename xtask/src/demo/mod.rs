@@ -8,9 +8,11 @@
 
 mod stage;
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::deps;
 use crate::images;
@@ -22,12 +24,25 @@ use stage::Stage;
 const SHELL: &str = "docker.io/library/busybox:latest";
 const WEB: &str = "registry.k8s.io/e2e-test-images/nginx:1.14-2";
 
-/// Plays the demo.
-pub(crate) fn play() -> anyhow::Result<()> {
+/// How long the client may take to hear something. An emulated machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Plays the demo; with a daemon and a registry that are there already, or with its own.
+pub(crate) fn play(ready: Option<(Utf8PathBuf, SocketAddr)>) -> anyhow::Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "the demo starts containers: run it as root"
     );
+    match ready {
+        Some((program, registry)) => play_with(&program, registry),
+        None => {
+            let (program, registry) = prepare()?;
+            play_with(&program, registry.address())
+        }
+    }
+}
+
+fn prepare() -> anyhow::Result<(Utf8PathBuf, Registry)> {
     step("Installing what is missing");
     deps::install_packages()?;
     step("Building nexcage");
@@ -35,9 +50,12 @@ pub(crate) fn play() -> anyhow::Result<()> {
     step("Starting a local registry with images made from Debian's packages");
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     println!("registry at {}", registry.address());
+    Ok((target_dir().join("debug/nexcage"), registry))
+}
+
+fn play_with(program: &Utf8Path, registry: SocketAddr) -> anyhow::Result<()> {
     step("Starting the daemon (overlayfs, plain LXC)");
-    let program = target_dir().join("debug/nexcage");
-    let stage = Stage::set(&program, registry.address())?;
+    let stage = Stage::set(program, registry)?;
     let shown = show(&stage);
     step("Cleaning up");
     let struck = stage.strike();
@@ -62,12 +80,10 @@ fn show(stage: &Stage) -> anyhow::Result<()> {
     stage.nexcage(&["list"])?;
 
     step("What the client heard");
-    std::thread::sleep(Duration::from_secs(3));
-    let heard = stage.nexcage(&["logs", "--tail", "2", "demo/client"])?;
-    ensure!(
-        !heard.trim().is_empty(),
-        "the client heard nothing from the web server"
-    );
+    wait_for("the client heard nothing from the web server", || {
+        Ok(stage.quietly(&["logs", "demo/client"])?.lines().count() >= 2)
+    })?;
+    stage.nexcage(&["logs", "--tail", "2", "demo/client"])?;
 
     step("A command in the web server's container");
     stage.nexcage(&["exec", "demo/demo", "--", "ps"])?;
@@ -87,17 +103,24 @@ fn show(stage: &Stage) -> anyhow::Result<()> {
     stage.start_daemon()?;
     stage.nexcage(&["list"])?;
     let before = stage.quietly(&["logs", "demo/client"])?.lines().count();
-    std::thread::sleep(Duration::from_secs(2));
-    let after = stage.quietly(&["logs", "demo/client"])?.lines().count();
-    ensure!(
-        after > before,
-        "the client's log does not grow after the daemon's restart"
-    );
+    wait_for(
+        "the client's log does not grow after the daemon's restart",
+        || Ok(stage.quietly(&["logs", "demo/client"])?.lines().count() > before),
+    )?;
 
     step("Removing the pod");
     stage
         .nexcage(&["delete", "--force", "demo"])
         .context("the pod cannot be removed")?;
+    Ok(())
+}
+
+fn wait_for(otherwise: &str, ready: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !ready()? {
+        ensure!(Instant::now() < end, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //! What is under test lies on a second disk that is made at each start and mounted at `/opt/nexcage`: the daemon,
 //! crictl, critest and the test images, which a registry of the node's own serves. A third disk has the pool `tank`.
 //!
-//! Nodes have names. `dev` is for people; the tests make one of their own and take it away.
+//! Nodes have names. `dev` is for people; the tests make one of their own ([`tier`]) and take it away.
 
 mod base;
 mod image;
@@ -18,6 +18,7 @@ mod qmp;
 mod saved;
 mod share;
 mod ssh;
+pub(crate) mod tier;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -123,13 +124,8 @@ impl Parts {
         Ok(Self { qemu, image, saved })
     }
 
-    /// A new machine in `dir`, with `more` programs on its share disk, that serves.
-    fn start(
-        &self,
-        dir: &Utf8Path,
-        more: &[(Utf8PathBuf, &str)],
-        owner: Owner,
-    ) -> anyhow::Result<Machine> {
+    /// A new machine in `dir`, with `more` on its share disk, that serves.
+    fn start(&self, dir: &Utf8Path, more: &share::More, owner: Owner) -> anyhow::Result<Machine> {
         remove(dir)?;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {dir}"))?;
         let mut machine = Machine::at(dir.to_owned(), self.qemu.clone(), self.image.clone())?;
@@ -180,7 +176,9 @@ fn up(dir: &Utf8Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let parts = Parts::build()?;
-    parts.start(dir, &[], Owner::Nobody).map(drop)
+    parts
+        .start(dir, &share::More::default(), Owner::Nobody)
+        .map(drop)
 }
 
 fn reach(dir: &Utf8Path) -> anyhow::Result<Ssh> {

@@ -12,9 +12,15 @@ use crate::{critools, images, test};
 /// Bytes of the file system; the file is sparse.
 const SIZE: u64 = 2 << 30;
 
-/// Makes `disk` with the daemon, crictl, critest, the test images and `more` programs, all of them built now if they
-/// are not yet.
-pub(super) fn make(disk: &Utf8Path, more: &[(Utf8PathBuf, &str)]) -> anyhow::Result<()> {
+/// What else goes on the disk, each by its name there.
+#[derive(Default)]
+pub(super) struct More {
+    pub(super) programs: Vec<(Utf8PathBuf, &'static str)>,
+    pub(super) files: Vec<(Utf8PathBuf, &'static str)>,
+}
+
+/// Makes `disk` with the daemon, crictl, critest, the test images and `more`, all of them built now if they are not yet.
+pub(super) fn make(disk: &Utf8Path, more: &More) -> anyhow::Result<()> {
     let daemon = test::build_daemon()?;
     let tools = critools::build()?;
     let images = images::storage()?;
@@ -26,8 +32,11 @@ pub(super) fn make(disk: &Utf8Path, more: &[(Utf8PathBuf, &str)]) -> anyhow::Res
         (tools.critest, "critest"),
         (tools.ginkgo, "ginkgo"),
     ];
-    for (program, name) in programs.iter().chain(more) {
+    for (program, name) in programs.iter().chain(&more.programs) {
         stripped(program, &tree.join(name))?;
+    }
+    for (file, name) in &more.files {
+        fs::copy(file, tree.join(name)).with_context(|| format!("cannot copy {file}"))?;
     }
     run(command("cp").args(["-r", images.join("docker").as_str(), tree.as_str()]))?;
     make_empty(disk)?;

@@ -1,0 +1,117 @@
+//! Many pods, again and again: nothing is left, and the last is made as fast as the first.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use nexcage_cri_api::v1::{
+    LinuxPodSandboxConfig, ListPodSandboxRequest, PodSandboxConfig, PodSandboxMetadata,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
+};
+use nexcage_tests::client::Client;
+
+use crate::{Inventory, Node};
+
+/// Under emulation; `NEXCAGE_TEST_CHURN` may ask for another size, such as `200x5`.
+const SIZE: &str = "20x3";
+
+/// The last pods may take this many times what the first took. Two busy processors do not keep time any better; a list
+/// that is walked for each pod would show as far more.
+const SLOWER: f64 = 2.0;
+
+#[test]
+fn many_pods_leave_nothing_and_do_not_slow_down() {
+    Node::test(|_| {
+        let size = std::env::var("NEXCAGE_TEST_CHURN").unwrap_or_else(|_| SIZE.to_owned());
+        let (pods, rounds) = size
+            .split_once('x')
+            .with_context(|| format!("not PODSxROUNDS: {size}"))?;
+        let (pods, rounds) = (pods.parse::<u32>()?, rounds.parse::<u32>()?);
+        let before = Inventory::take()?;
+        let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
+        let mut times = Vec::new();
+        for round in 0..rounds {
+            let made = runtime.block_on(come_and_go(round, pods))?;
+            before
+                .check()
+                .with_context(|| format!("after round {round}"))?;
+            times.extend(made);
+        }
+        let quarter = times.len() / 4;
+        let (first, last) = (
+            median(&times[..quarter.max(1)]),
+            median(&times[times.len() - quarter.max(1)..]),
+        );
+        println!(
+            "{} pods: the first took {first:.0?}, the last {last:.0?} (medians of a quarter)",
+            times.len()
+        );
+        ensure!(
+            last.as_secs_f64() < SLOWER * first.as_secs_f64(),
+            "pods are made ever slower: {first:?}, {last:?}"
+        );
+        Ok(())
+    });
+}
+
+/// Makes pods until all of them run, removes them, and tells how long each took to be made.
+async fn come_and_go(round: u32, pods: u32) -> anyhow::Result<Vec<Duration>> {
+    let mut client = Client::connect_to(Node::socket()).await?;
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    for number in 0..pods {
+        let begun = Instant::now();
+        let request = RunPodSandboxRequest {
+            config: Some(config(&format!("churn-{round}-{number}"))),
+            ..Default::default()
+        };
+        let pod = client.runtime.run_pod_sandbox(request).await;
+        pod.with_context(|| format!("pod {number} of round {round}"))?;
+        times.push(begun.elapsed());
+    }
+    let made = begun.elapsed();
+    let list = client
+        .runtime
+        .list_pod_sandbox(ListPodSandboxRequest::default())
+        .await?;
+    let list = list.into_inner().items;
+    ensure!(
+        list.len() == pods as usize,
+        "{} pods are listed, {pods} were made",
+        list.len()
+    );
+    for pod in list {
+        let stop = StopPodSandboxRequest {
+            pod_sandbox_id: pod.id.clone(),
+        };
+        client.runtime.stop_pod_sandbox(stop).await?;
+        let remove = RemovePodSandboxRequest {
+            pod_sandbox_id: pod.id,
+        };
+        client.runtime.remove_pod_sandbox(remove).await?;
+    }
+    println!(
+        "round {round}: {pods} pods made in {made:.0?}, all gone after {:.0?}",
+        begun.elapsed()
+    );
+    Ok(times)
+}
+
+fn config(name: &str) -> PodSandboxConfig {
+    PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            namespace: "nxt".to_owned(),
+            attempt: 0,
+        }),
+        hostname: name.to_owned(),
+        linux: Some(LinuxPodSandboxConfig::default()),
+        ..Default::default()
+    }
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times[times.len() / 2]
+}

@@ -1,0 +1,360 @@
+//! `cargo xtask test node`: a node of its own, tests in it, and its end.
+//!
+//! The tests are the test target `node` of the crate `nexcage-tests`, built here and run there as root. What takes the
+//! node down on the way is a scenario ([`scenarios`]): its parts run in the node, and this side pulls the plug.
+//!
+//! Whatever happens, what the node knows about it ends up in `target/node/`, and the node is taken away: QEMU ends
+//! with the thread that started it.
+
+mod scenarios;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use camino::Utf8PathBuf;
+
+use super::machine::{Machine, Owner};
+use super::share::More;
+use super::{Parts, nodes};
+use crate::package;
+use crate::run::{cargo, output, target_dir};
+
+/// The test program's name in the node.
+const TESTS: &str = "tests";
+/// This very program, which plays the demo there.
+const XTASK: &str = "xtask";
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the journal and the like may take to come out.
+const COLLECTING: Duration = Duration::from_secs(120);
+
+/// How much of everything there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// Specs of critest at one time.
+    parallel: u32,
+    /// Pods at one time, and how often.
+    churn: &'static str,
+    /// How often the power fails.
+    power_cuts: u32,
+}
+
+impl Size {
+    /// What fits between other tests.
+    pub(crate) const USUAL: Self = Self {
+        parallel: 3,
+        churn: "20x3",
+        power_cuts: 2,
+    };
+
+    /// What is promised; hours, where the node is emulated.
+    pub(crate) const FULL: Self = Self {
+        parallel: 3,
+        churn: "200x5",
+        power_cuts: 10,
+    };
+}
+
+/// One thing to do with the node, by the name that `--only` takes.
+struct Step {
+    name: &'static str,
+    play: fn(&mut Bench, Size) -> anyhow::Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "systemd",
+        play: |bench, _| bench.test("systemd::", &[], 20 * MINUTE),
+    },
+    Step {
+        name: "upgrade",
+        play: |bench, _| bench.test("upgrade::", &[], 10 * MINUTE),
+    },
+    Step {
+        name: "demo",
+        play: |bench, _| bench.demo(),
+    },
+    Step {
+        name: "critest",
+        play: |bench, size| {
+            let parallel = size.parallel.to_string();
+            let environment = [("NEXCAGE_TEST_PARALLEL", parallel.as_str())];
+            bench.test("critest::", &environment, 30 * MINUTE)
+        },
+    },
+    Step {
+        name: "churn",
+        play: |bench, size| {
+            let environment = [("NEXCAGE_TEST_CHURN", size.churn)];
+            bench.test("churn::", &environment, 180 * MINUTE)
+        },
+    },
+    Step {
+        name: "reboot",
+        play: |bench, _| scenarios::reboot(bench),
+    },
+    Step {
+        name: "power",
+        play: |bench, size| scenarios::power_cuts(bench, size.power_cuts),
+    },
+];
+
+/// Runs all steps, or those in `only`, in a new node.
+pub(crate) fn test(only: &[String], size: Size) -> anyhow::Result<()> {
+    let unknown = only
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != name.as_str()));
+    if let Some(unknown) = unknown {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        bail!("there is no step {unknown}; there are {}", names.join(", "));
+    }
+    let mut bench = Bench::set_up()?;
+    let mut failed = Vec::new();
+    let mut report = Vec::new();
+    let steps = STEPS
+        .iter()
+        .filter(|step| only.is_empty() || only.iter().any(|name| name == step.name));
+    for step in steps {
+        println!("== node: {}", step.name);
+        let begun = Instant::now();
+        let outcome = (step.play)(&mut bench, size);
+        let verdict = match &outcome {
+            Ok(()) => "passed",
+            Err(error) => {
+                println!("{}: {error:#}", step.name);
+                failed.push(step.name);
+                "FAILED"
+            }
+        };
+        report.push(format!(
+            "{:10} {verdict} in {:.0?}",
+            step.name,
+            begun.elapsed()
+        ));
+    }
+    if let Err(error) = bench.collect() {
+        println!("not everything could be fetched from the node: {error:#}");
+        failed.push("collecting");
+    }
+    if bench.has_cores()? {
+        failed.push("a program left a core dump, which");
+    }
+    bench.machine.power_off()?;
+    super::remove(&bench.dir)?;
+    println!("{}\nmore in {}", report.join("\n"), bench.results);
+    ensure!(failed.is_empty(), "node: {} failed", failed.join(", "));
+    Ok(())
+}
+
+/// A node with tests in it.
+struct Bench {
+    machine: Machine,
+    dir: Utf8PathBuf,
+    /// Where results go.
+    results: Utf8PathBuf,
+}
+
+impl Bench {
+    fn set_up() -> anyhow::Result<Self> {
+        let results = target_dir().join("node");
+        super::remove(&results)?;
+        fs::create_dir_all(&results).with_context(|| format!("cannot make {results}"))?;
+        let myself = std::env::current_exe().context("cannot find this program")?;
+        let myself = Utf8PathBuf::try_from(myself).context("this program's path")?;
+        let more = More {
+            programs: vec![(build_tests()?, TESTS), (myself, XTASK)],
+            files: vec![
+                (build_package(None)?, "nexcage.deb"),
+                (build_package(Some("upgrade"))?, "upgrade.deb"),
+            ],
+        };
+        // By a name of its own, so that neither people's node nor another tier's is touched.
+        let dir = nodes().join(format!("test-{}", std::process::id()));
+        let machine = Parts::build()?.start(&dir, &more, Owner::ThisThread)?;
+        let bench = Self {
+            machine,
+            dir,
+            results,
+        };
+        bench.install()?;
+        Ok(bench)
+    }
+
+    /// Puts the package in the place of the plain daemon that people's nodes have.
+    fn install(&self) -> anyhow::Result<()> {
+        self.run(
+            "install",
+            "systemctl disable --quiet --now nexcage.service \
+             && rm /etc/systemd/system/nexcage.service /usr/local/bin/nexcage \
+             && systemctl daemon-reload \
+             && dpkg --install --force-confold /opt/nexcage/nexcage.deb \
+             && systemctl is-active nexcage.service",
+            5 * MINUTE,
+        )
+    }
+
+    /// Runs the tests whose names begin with `filter`.
+    fn test(
+        &self,
+        filter: &str,
+        environment: &[(&str, &str)],
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let arguments = format!("{filter} --test-threads=1 --nocapture");
+        self.tests(
+            filter.trim_end_matches("::"),
+            &arguments,
+            environment,
+            patience,
+        )
+    }
+
+    /// Runs one test that is part of a scenario.
+    fn part(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
+        let arguments = format!("--exact {name} --ignored --nocapture");
+        self.tests(&name.replace("::", "-"), &arguments, &[], patience)
+    }
+
+    fn tests(
+        &self,
+        log: &str,
+        arguments: &str,
+        environment: &[(&str, &str)],
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let more: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value} "))
+            .collect();
+        self.run(
+            log,
+            &format!("{}{}", more.concat(), test_line(arguments)),
+            patience,
+        )
+    }
+
+    /// The demo, with systemd as init.
+    fn demo(&self) -> anyhow::Result<()> {
+        let line = format!(
+            "/opt/nexcage/{XTASK} demo --daemon /usr/bin/nexcage --registry 127.0.0.1:5000"
+        );
+        self.run("demo", &line, 10 * MINUTE)
+    }
+
+    /// Runs a command line in the node and shows what it says, which is also kept in `<log>.log`.
+    fn run(&self, log: &str, line: &str, patience: Duration) -> anyhow::Result<()> {
+        let path = self.results.join(format!("{log}.log"));
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {path}"))?;
+        let mut ssh = self
+            .machine
+            .ssh()
+            .command(&format!("exec 2>&1; {line}"), patience);
+        let mut child = ssh
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start ssh")?;
+        let mut said = child.stdout.take().context("ssh has no output")?;
+        let mut buffer = [0; 4096];
+        // It ends when `timeout` ends ssh, at the latest.
+        loop {
+            let length = said.read(&mut buffer).context("cannot read from ssh")?;
+            if length == 0 {
+                break;
+            }
+            file.write_all(&buffer[..length])
+                .and_then(|()| std::io::stdout().write_all(&buffer[..length]))
+                .with_context(|| format!("cannot write {path}"))?;
+        }
+        let status = child.wait().context("cannot wait for ssh")?;
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(124) => bail!("{log} was not done after {patience:?}"),
+            _ => bail!("{log} failed; see {path}"),
+        }
+    }
+
+    /// Fetches what tells of the past.
+    fn collect(&self) -> anyhow::Result<()> {
+        let console = self.machine.console();
+        fs::copy(&console, self.results.join("console.log"))
+            .with_context(|| format!("cannot copy {console}"))?;
+        let ssh = self.machine.ssh();
+        // Also of boots before this one; a daemon's core is in the journal's list and in its directory.
+        ssh.run_within(
+            "mkdir -p /var/log/collected && cd /var/log/collected \
+             && journalctl --no-pager --output short-precise >journal.log \
+             && (coredumpctl --no-pager list >cores.txt 2>&1 || true) \
+             && (cp -r /var/lib/systemd/coredump cores || true) \
+             && (cp -r /var/log/critest critest && find critest -mindepth 1 ! -name 'critest.*' -delete || true)",
+            COLLECTING,
+        )?;
+        ssh.fetch("/var/log/collected/.", &self.results)
+    }
+
+    /// Whether a program crashed, after everything was fetched.
+    fn has_cores(&self) -> anyhow::Result<bool> {
+        let cores = self.results.join("cores");
+        Ok(super::entries(&cores)?
+            .iter()
+            .any(|core| core.file_name().unwrap_or_default().starts_with("core.")))
+    }
+}
+
+/// The command line that runs the tests in the node.
+fn test_line(arguments: &str) -> String {
+    format!(
+        "env RUST_BACKTRACE=0 PATH=/opt/nexcage:$PATH HOME=/root NEXCAGE_TEST_CRICTL=/opt/nexcage/crictl \
+         NEXCAGE_TEST_CRITEST=/opt/nexcage/critest /opt/nexcage/{TESTS} {arguments}"
+    )
+}
+
+/// The development build as a package, which is quicker to make.
+fn build_package(suffix: Option<&str>) -> anyhow::Result<Utf8PathBuf> {
+    package::package(&package::Options {
+        debug: true,
+        suffix: suffix.map(str::to_owned),
+        lint: false,
+    })
+}
+
+/// Builds the test program and says where it is.
+fn build_tests() -> anyhow::Result<Utf8PathBuf> {
+    println!("building the node's tests");
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--package", "nexcage-tests"])
+        .args(["--features", "node", "--test", "node"])
+        .args(["--message-format", "json-render-diagnostics"]);
+    let messages = output(build.stderr(Stdio::inherit()))?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "node")
+        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
+        .context("cargo did not say where it put the tests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+
+    #[test]
+    fn steps_that_do_not_exist_are_refused_before_anything_is_built() {
+        assert!(test(&["nonsense".to_owned()], Size::USUAL).is_err());
+    }
+}
