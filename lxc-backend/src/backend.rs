@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use nexcage_command::{Command, CommandError, Program};
 use nexcage_sandbox::{
-    CgroupTree, IdMapping, PodCgroups, RunningSandbox, SandboxBackend, SandboxError, SandboxId,
-    SandboxSpec, SandboxState, SharedNamespaces, apply_sysctls, validate_spec,
+    CgroupTree, FirstError, IdMapping, PodCgroups, RunningSandbox, SandboxBackend, SandboxError,
+    SandboxId, SandboxSpec, SandboxState, SharedNamespaces, apply_sysctls, validate_spec,
 };
 
 use crate::check;
@@ -168,28 +168,22 @@ impl LxcBackend {
             backend: NAME,
             reason: e.to_string(),
         })?;
-        // Held until it is in the pod's cgroup: its monitor, and all that the monitor starts, are born there.
-        let held = Command::new(&program, START_DEADLINE)
+        let command = Command::new(&program, START_DEADLINE)
             .args(["--daemon", "--quiet", "--name", &self.cgroups.name(id)])
             .args(["--lxcpath", self.options.lxc_path.as_str()])
             .args(["--rcfile", directory.config().as_str()])
             .args(["--logfile", directory.log().as_str()])
             .args(["--logpriority", "WARN"])
             .env("PATH", PATH)
-            .linger(LINGER)
-            .start_held(&self.options.holder)
-            .map_err(SandboxError::step(id, "start the LXC container"))?;
-        let pid = held.pid().ok_or_else(|| {
-            SandboxError::step(id, "start the LXC container")(io::Error::other("it ended at once"))
-        })?;
-        self.cgroups
-            .create(spec, pid)
-            .await
-            .map_err(SandboxError::step(id, "make the cgroups"))?;
-        nexcage_failpoint::hit("lxc.scope-started");
-        match held.release().await {
+            .linger(LINGER);
+        // In the pod's cgroup: its monitor, and all that the monitor starts, are born there.
+        let holder = &self.options.holder;
+        match self.cgroups.run_first(spec, command, holder).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(explain(id, directory, error).await),
+            Err(FirstError::Command(error)) => Err(explain(id, directory, error).await),
+            Err(FirstError::Cgroup(error)) => {
+                Err(SandboxError::step(id, "make the cgroups")(error))
+            }
         }
     }
 

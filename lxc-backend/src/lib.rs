@@ -6,8 +6,8 @@
 //! A sandbox is started in four steps, and each leaves something that `stop` and `remove` find by the sandbox's id alone:
 //!
 //! 1. the directory `<lxc_path>/<prefix><id>` with a marker and the configuration, so that `lxc-ls` shows it;
-//! 2. `lxc-start`, held, and the pod's scope or cgroup around it ([`CgroupTree`](nexcage_sandbox::CgroupTree));
-//! 3. `lxc-start` released: it returns when the container runs, and leaves its monitor behind;
+//! 2. the pod's scope or cgroup ([`CgroupTree::run_first`](nexcage_sandbox::CgroupTree::run_first));
+//! 3. `lxc-start` in it: it returns when the container runs, and leaves its monitor behind;
 //! 4. limits and sysctls.
 //!
 //! There are no tasks and no channels. The monitor belongs to the pod's cgroup, not to this process: both may die

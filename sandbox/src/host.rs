@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use nexcage_command::Program;
 use nexcage_oci_runtime::OciRuntime;
 
 use crate::backend::{RunningSandbox, SandboxBackend, SandboxId, SandboxSpec, SandboxState};
 use crate::cgroup::PodCgroups;
 use crate::error::SandboxError;
+use crate::first::FirstError;
 use crate::host_spec::oci_spec;
 use crate::rootfs::INIT;
 use crate::sysctl::apply_sysctls;
@@ -28,12 +30,15 @@ pub struct HostOptions {
     /// The tree made by [`ensure_rootfs`](crate::ensure_rootfs). With user namespaces every directory above it must let
     /// others pass (`o+x`).
     pub rootfs: Utf8PathBuf,
+    /// The program with the hidden subcommand `hold` ([`nexcage_command::hold`]): nexcage itself, by
+    /// [`Program::myself`].
+    pub holder: Program,
 }
 
 /// Pods without LXC.
 ///
-/// crun makes the namespaces and the init, and puts nothing into cgroups: the created init waits for `start`, and that
-/// is what a scope's first process must do. So the same steps serve hosts with and without systemd, and hybrid ones.
+/// crun makes the namespaces and the init, and puts nothing into cgroups. It runs in the pod's cgroup itself, so the init is the
+/// pod's from its first moment; it waits there for its place and for `start`.
 #[derive(Debug)]
 pub struct HostBackend {
     options: HostOptions,
@@ -60,19 +65,9 @@ impl HostBackend {
             .map_err(SandboxError::step(id, "write the OCI bundle"))?;
         nexcage_failpoint::hit("host.bundle-written");
 
-        let pid = self
-            .runtime
-            .create_plain(&id.0, &directory, &directory.join("pid"))
-            .await
-            .map_err(SandboxError::step(id, "make the namespaces"))?;
+        let pid = self.create(spec, &directory).await?;
         nexcage_failpoint::hit("host.created");
-
-        let cgroups = self
-            .cgroups
-            .create(spec, pid)
-            .await
-            .map_err(SandboxError::step(id, "make the cgroups"))?;
-        nexcage_failpoint::hit("host.scope-started");
+        let cgroups = self.locate(spec)?;
         self.place(spec, &cgroups, pid)
             .await
             .map_err(SandboxError::step(id, "place the init"))?;
@@ -90,6 +85,25 @@ impl HostBackend {
             SandboxError::step(id, "find the init")(io::Error::other("it ended at once"))
         })?;
         Ok(RunningSandbox { init, cgroups })
+    }
+
+    /// Lets crun make the namespaces and the waiting init, in the pod's cgroup.
+    async fn create(&self, spec: &SandboxSpec, directory: &Utf8Path) -> Result<u32, SandboxError> {
+        let id = &spec.id;
+        let unable = |e| SandboxError::step(id, "make the namespaces")(e);
+        let creation = self
+            .runtime
+            .create_plain(&id.0, directory, &directory.join("pid"));
+        let (command, creation) = creation.map_err(unable)?;
+        let holder = &self.options.holder;
+        let ran = match self.cgroups.run_first(spec, command, holder).await {
+            Ok(output) => Ok(output),
+            Err(FirstError::Command(error)) => Err(error),
+            Err(FirstError::Cgroup(error)) => {
+                return Err(SandboxError::step(id, "make the cgroups")(error));
+            }
+        };
+        creation.finish(ran).await.map_err(unable)
     }
 
     async fn write_bundle(&self, spec: &SandboxSpec, directory: &Utf8Path) -> io::Result<()> {
@@ -114,7 +128,7 @@ impl HostBackend {
 
     /// Ends everything in the pod's cgroups, wherever they are, and the namespaces.
     async fn end(&self, id: &SandboxId, pods: &[PodCgroups]) -> Result<(), SandboxError> {
-        // The init first: one that was created and not placed yet is no process of a pod for those who look at cgroups.
+        // The init first, by what crun knows of it.
         self.runtime
             .delete(&id.0, true)
             .await

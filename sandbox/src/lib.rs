@@ -22,12 +22,13 @@
 //!   process that only has the same number.
 //! * Ending is idempotent, and returns only when processes and cgroups are gone.
 //!
-//! Start reading at [`SandboxBackend`], then [`CgroupTree::create`].
+//! Start reading at [`SandboxBackend`], then [`CgroupTree::run_first`].
 
 mod backend;
 mod cgroup;
 mod cgroupfs;
 mod error;
+mod first;
 #[cfg(test)]
 mod fixture;
 mod host;
@@ -55,6 +56,7 @@ pub use cgroup::CgroupHost;
 pub use cgroup::PodCgroups;
 pub use cgroupfs::CgroupError;
 pub use error::SandboxError;
+pub use first::FirstError;
 pub use host::HostBackend;
 pub use host::HostOptions;
 pub use netns::NetnsError;

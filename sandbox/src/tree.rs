@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nexcage_systemd::{ScopeManager, ScopeSpec};
+use nexcage_systemd::ScopeManager;
 
 use crate::backend::{PodResources, SandboxId, SandboxSpec};
 use crate::cgroup::{CgroupHost, PodCgroups};
@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where the first process of a pod waits until it goes on to `monitor` or `ct/sandbox`: cgroup v2 allows no processes
 /// in a cgroup whose children have controllers.
-const START: &str = "start";
+pub(crate) const START: &str = "start";
 
 /// The cgroup of the sandbox's init, below [`PodCgroups::container`].
 pub const INIT_CGROUP: &str = "sandbox";
@@ -50,6 +50,11 @@ impl CgroupTree {
         &self.host
     }
 
+    /// systemd's, where systemd is init.
+    pub(crate) fn scopes(&self) -> Option<&dyn ScopeManager> {
+        self.scopes.as_deref()
+    }
+
     /// The name of everything that belongs to a sandbox: `<prefix><id>`.
     pub fn name(&self, id: &SandboxId) -> String {
         format!("{}{id}", self.prefix)
@@ -76,47 +81,6 @@ impl CgroupTree {
     pub fn relative<'a>(&self, path: &'a Utf8Path) -> &'a Utf8Path {
         let root = self.host.root().unwrap_or(Utf8Path::new("/"));
         path.strip_prefix(root).unwrap_or(path)
-    }
-
-    /// Makes the pod's cgroup with process `first` in it, which waits in a cgroup of its own until it is moved
-    /// ([`enter`](Self::enter)) or ends; [`settle`](Self::settle) follows then. Whatever an earlier try left is removed first.
-    ///
-    /// # Errors
-    ///
-    /// A [`CgroupError`] of any kind; something may be left then, see [`end`](Self::end).
-    pub async fn create(&self, spec: &SandboxSpec, first: u32) -> Result<PodCgroups, CgroupError> {
-        let cgroups = self.locate(spec)?;
-        if cgroups.pod.exists() {
-            self.end(&cgroups).await?;
-        }
-        let parent = self.parent(&spec.cgroup_parent)?;
-        match &self.scopes {
-            Some(scopes) => {
-                let scope = ScopeSpec {
-                    name: self.unit(&spec.id),
-                    slice: parent.slice().to_owned(),
-                    description: format!("pod {}/{}", spec.namespace, spec.name),
-                    pids: vec![first],
-                };
-                scopes
-                    .start_scope(&scope)
-                    .await
-                    .map_err(CgroupError::Scope)?;
-            }
-            None => self.make_pod(&cgroups).await?,
-        }
-        let made = cgroups.clone();
-        blocking(move || {
-            let start = made.pod.join(START);
-            cgroupfs::make(&start)?;
-            cgroupfs::enter(&start, first)?;
-            if made.controllers {
-                cgroupfs::enable_controllers(&made.pod)?;
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(cgroups)
     }
 
     /// Makes the cgroups of monitors and of containers, for shells that do not make them themselves.
@@ -278,7 +242,7 @@ impl CgroupTree {
         }
     }
 
-    fn parent(&self, cgroup_parent: &str) -> Result<Parent, CgroupError> {
+    pub(crate) fn parent(&self, cgroup_parent: &str) -> Result<Parent, CgroupError> {
         let parsed = match self.scopes {
             Some(_) => Parent::slice_of(cgroup_parent),
             None => Parent::directory_of(cgroup_parent),
@@ -290,7 +254,7 @@ impl CgroupTree {
     }
 
     /// Name of the pod's own cgroup.
-    fn unit(&self, id: &SandboxId) -> String {
+    pub(crate) fn unit(&self, id: &SandboxId) -> String {
         match self.scopes {
             Some(_) => format!("{}.scope", self.name(id)),
             None => self.name(id),
@@ -320,7 +284,7 @@ impl CgroupTree {
     }
 
     /// Makes the pod's cgroup as a plain directory, with controllers enabled on the way.
-    async fn make_pod(&self, cgroups: &PodCgroups) -> Result<(), CgroupError> {
+    pub(crate) async fn make_pod(&self, cgroups: &PodCgroups) -> Result<(), CgroupError> {
         let root = self.host.root().ok_or(CgroupError::NotMounted)?.to_owned();
         let cgroups = cgroups.clone();
         blocking(move || {
@@ -376,7 +340,7 @@ impl CgroupTree {
 }
 
 /// Runs file operations where they block no worker.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CgroupError> + Send + 'static,
 ) -> Result<T, CgroupError> {
     match tokio::task::spawn_blocking(work).await {

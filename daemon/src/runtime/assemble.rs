@@ -191,6 +191,7 @@ fn oci_runtime(
     Ok(OciRuntime::new(OciRuntimeOptions {
         crun: Program::find("crun", "crun")?,
         conmon: Program::find("conmon", "conmon")?,
+        helper: Program::myself()?,
         root: paths.root,
         exit_dir: paths.exits,
         monitor_dir: paths.monitors,
@@ -237,6 +238,10 @@ async fn make_backends(
     );
     // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.
     let sandboxes = oci_runtime(paths.oci_sandboxes(), CgroupManager::Disabled)?;
-    let host = HostBackend::new(HostOptions { rootfs }, Arc::clone(cgroups), sandboxes);
+    let options = HostOptions {
+        rootfs,
+        holder: Program::myself()?,
+    };
+    let host = HostBackend::new(options, Arc::clone(cgroups), sandboxes);
     Ok(Backends::new(Arc::new(lxc), Arc::new(host), config.clone()))
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::call::Running;
+use crate::running::Running;
 use crate::{Command, CommandError, Output, Program};
 
 /// A started program that has not executed anything of its own yet. Dropping it ends the program unexecuted.
@@ -51,7 +51,7 @@ impl Command {
 
 impl Held {
     /// Its process id: the program's, once released.
-    pub fn pid(&self) -> Option<u32> {
+    pub fn pid(&self) -> u32 {
         self.running.id()
     }
 

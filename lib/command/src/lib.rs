@@ -10,20 +10,23 @@
 //! A program that leaves processes behind (a monitor that daemonizes, a shell with background jobs) is
 //! called with [`Command::discard_output`] or [`Command::linger`], since those processes hold its output streams.
 //!
-//! A program that must be in its cgroup before its first instruction is started
-//! [held](Command::start_held): a small program (nexcage itself, by [`hold`]) waits on a
-//! pipe in its place and becomes it when released.
+//! A program that belongs in a cgroup is [made there](Command::cgroup) and never moved. Where the cgroup can only be made
+//! around a process, as systemd does with scopes, it is started [held](Command::start_held): a small program (nexcage
+//! itself, by [`hold`]) waits on a pipe in its place and becomes it when released. [`run_inside`] is for such small programs.
 //!
-//! There are no tasks and no channels: a call lives exactly as long as its future.
+//! There are no tasks and no channels: a call lives exactly as long as its future. The only thread is one that waits for the
+//! end of a process that was killed because its future was dropped.
 //!
 //! Start reading at [`Command::run`].
 
 mod call;
-mod cgroup;
+mod child;
 mod error;
-mod fds;
 mod hold;
+mod inside;
+mod process;
 mod program;
+mod running;
 
 pub use call::Command;
 pub use call::Output;
@@ -31,5 +34,6 @@ pub use call::Stdin;
 pub use error::CommandError;
 pub use hold::Held;
 pub use hold::hold;
+pub use inside::run_inside;
 pub use program::Program;
 pub use program::ProgramError;

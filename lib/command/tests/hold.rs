@@ -28,7 +28,7 @@ async fn waits_until_released_and_keeps_its_pid() {
         .args(["-c", &script])
         .start_held(&holder())
         .unwrap();
-    let pid = held.pid().unwrap();
+    let pid = held.pid();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!ran.exists());
     let text = held.release().await.unwrap().stdout_text();
@@ -53,7 +53,7 @@ async fn dropping_it_ends_it_unexecuted() {
         .arg(ran.as_os_str())
         .start_held(&holder())
         .unwrap();
-    let pid = held.pid().unwrap();
+    let pid = held.pid();
     drop(held);
     let stat = format!("/proc/{pid}/stat");
     for _ in 0..100 {

@@ -4,16 +4,15 @@ pub const ALL: &[&str] = &[
     // the cgroups, the directory.
     "lxc.directory-made",
     "lxc.config-written",
-    "lxc.scope-started",
+    "sandbox.cgroup-made",
     "lxc.started",
     "lxc.settled",
     "lxc.killed",
     "lxc.cgroups-removed",
     "lxc.removed",
-    // A sandbox without LXC: its bundle, its namespaces, its scope or cgroup, its init; at its end likewise.
+    // A sandbox without LXC: its bundle, its namespaces, its init; at its end likewise.
     "host.bundle-written",
     "host.created",
-    "host.scope-started",
     "host.started",
     "host.killed",
     "host.deleted",

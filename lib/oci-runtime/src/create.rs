@@ -16,8 +16,7 @@ use crate::hybrid::create_runtime;
 use crate::messages::{self, Answer};
 use crate::options::CgroupManager;
 use crate::process::Stat;
-use crate::runtime::{global_args, memory_file};
-use crate::{OciRuntime, cgroup, conmon};
+use crate::{OciRuntime, conmon};
 
 /// File descriptor of conmon's answer pipe.
 const SYNC_PIPE: i32 = 3;
@@ -41,8 +40,8 @@ pub struct CreateContainer {
     /// removes. With `None` conmon stays in the caller's cgroup, and `delete` cannot end one that a crash leaves.
     pub monitor_cgroup: Option<Utf8PathBuf>,
     /// The container's own cgroup v2 directory. With [`CgroupManager::Cgroupfs`] it is the one that
-    /// `linux.cgroupsPath` names and crun makes; with [`CgroupManager::Disabled`] it is made here and the process is
-    /// moved into it before it can be started. Removed by `delete`.
+    /// `linux.cgroupsPath` names and crun makes; with [`CgroupManager::Disabled`] it is made here and crun is started
+    /// in it. Removed by `delete`.
     pub container_cgroup: Utf8PathBuf,
 }
 
@@ -159,9 +158,7 @@ impl OciRuntime {
                 source,
             })
         })?;
-        let command = self
-            .conmon_command(container, files, sender)
-            .map_err(step)?;
+        let command = self.conmon_command(container, files, sender);
         let line = command.line();
         // Ends when conmon has become a daemon.
         let ran = command.run().await;
@@ -222,11 +219,8 @@ impl OciRuntime {
         container: &CreateContainer,
         files: &Files,
         sender: OwnedFd,
-    ) -> Result<Command, OciError> {
-        let runtime = create_runtime(&self.options).map_err(|e| OciError::Unable {
-            id: container.id.clone(),
-            reason: e.to_string(),
-        })?;
+    ) -> Command {
+        let runtime = create_runtime(&self.options, Some(&container.container_cgroup));
         let args = conmon::arguments(
             &self.options,
             files,
@@ -241,10 +235,10 @@ impl OciRuntime {
             // conmon leaves its OOM mark where it runs, too.
             .directory(files.monitor.clone())
             .file(sender, SYNC_PIPE);
-        Ok(match container.conmon_cgroup() {
+        match container.conmon_cgroup() {
             Some(group) => command.cgroup(group),
             None => command,
-        })
+        }
     }
 
     /// Reads conmon's one line. conmon 2.1.6 never closes the pipe, later ones do.
@@ -281,7 +275,7 @@ impl OciRuntime {
         })
     }
 
-    /// Puts the waiting process where it belongs and notes who it is.
+    /// Notes who the waiting process is.
     async fn adopt(
         &self,
         container: &CreateContainer,
@@ -289,15 +283,6 @@ impl OciRuntime {
         pid: u32,
     ) -> Result<Created, OciError> {
         let id = &container.id;
-        if self.options.cgroup_manager == CgroupManager::Disabled {
-            let group = &container.container_cgroup;
-            let moved = cgroup::enter(group, pid).await;
-            moved.map_err(|source| OciError::File {
-                id: id.clone(),
-                path: group.clone(),
-                source,
-            })?;
-        }
         let conmon_pid = read_pid(&files.conmon_pid)
             .await
             .map_err(|source| OciError::File {
@@ -315,102 +300,9 @@ impl OciRuntime {
             conmon_pid,
         })
     }
-
-    /// Creates a container without conmon: its standard streams are `/dev/null`, nothing keeps its exit code, and
-    /// its cgroup is the caller's business where crun does none. Writes its process id to `pid_file` and returns it.
-    ///
-    /// On failure nothing is left.
-    ///
-    /// # Errors
-    ///
-    /// [`OciError::Unable`] if the id is taken, [`OciError::Refused`] with crun's words, or [`OciError::Command`].
-    pub async fn create_plain(
-        &self,
-        id: &str,
-        bundle: &Utf8Path,
-        pid_file: &Utf8Path,
-    ) -> Result<u32, OciError> {
-        // crun's own check would come too late: by then a failure could be of either container.
-        if self.files(id)?.crun.exists() {
-            return Err(taken(id));
-        }
-        let created = self.try_create_plain(id, bundle, pid_file).await;
-        if created.is_err() {
-            if let Err(error) = self.delete(id, true).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(container = id, error, "cannot clean up");
-            }
-            let _ = tokio::fs::remove_file(pid_file).await;
-        }
-        created
-    }
-
-    async fn try_create_plain(
-        &self,
-        id: &str,
-        bundle: &Utf8Path,
-        pid_file: &Utf8Path,
-    ) -> Result<u32, OciError> {
-        const DOING: &str = "create";
-        let file_failed = |path: &Utf8Path, source| OciError::File {
-            id: id.to_owned(),
-            path: path.to_owned(),
-            source,
-        };
-        let runtime = create_runtime(&self.options).map_err(|e| OciError::Unable {
-            id: id.to_owned(),
-            reason: e.to_string(),
-        })?;
-        let log = memory_file(b"").map_err(|e| file_failed("memfd".into(), e))?;
-        let crun_log = log
-            .try_clone()
-            .map_err(|e| file_failed("memfd".into(), e))?;
-        let ran = Command::new(&runtime.program, self.options.deadline)
-            .args(runtime.args)
-            .args(global_args(&self.options))
-            .args(["--log=/proc/self/fd/3", "--log-format=json", DOING])
-            .arg(format!("--bundle={bundle}"))
-            .arg(format!("--pid-file={pid_file}"))
-            .arg(id)
-            .file(crun_log, 3)
-            // The container's first process inherits them.
-            .discard_output()
-            .run()
-            .await;
-        match ran {
-            Ok(_) => {}
-            Err(source @ CommandError::Failed { .. }) => {
-                let text =
-                    messages::logged_errors(log).map_err(|e| file_failed("memfd".into(), e))?;
-                return Err(match text {
-                    Some(message) => OciError::Refused {
-                        id: id.to_owned(),
-                        doing: DOING,
-                        message,
-                    },
-                    None => OciError::Command {
-                        id: id.to_owned(),
-                        doing: DOING,
-                        source,
-                    },
-                });
-            }
-            Err(source) => {
-                return Err(OciError::Command {
-                    id: id.to_owned(),
-                    doing: DOING,
-                    source,
-                });
-            }
-        }
-        nexcage_failpoint::hit("oci.created");
-        read_pid(pid_file)
-            .await
-            .map_err(|e| file_failed(pid_file, e))
-    }
 }
 
-fn taken(id: &str) -> OciError {
+pub(crate) fn taken(id: &str) -> OciError {
     OciError::Unable {
         id: id.to_owned(),
         reason: "it already exists, or is left from a crash and must be deleted by force and forgotten first"
@@ -424,7 +316,7 @@ fn answer_pipe() -> io::Result<(Receiver, OwnedFd)> {
     Ok((Receiver::from_owned_fd(read)?, write))
 }
 
-async fn read_pid(path: &Utf8Path) -> io::Result<u32> {
+pub(crate) async fn read_pid(path: &Utf8Path) -> io::Result<u32> {
     let text = tokio::fs::read_to_string(path).await?;
     text.trim()
         .parse()

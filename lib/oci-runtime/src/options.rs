@@ -21,6 +21,9 @@ pub struct OciRuntimeOptions {
     pub crun: Program,
     /// conmon, 2.1.6 or newer.
     pub conmon: Program,
+    /// The program with the hidden subcommand `hybrid` ([`hybrid`](crate::hybrid())): nexcage itself, by
+    /// [`Program::myself`]. Called only where crun puts nothing into cgroups.
+    pub helper: Program,
     /// `crun --root`: crun's own state, one directory per container. On tmpfs.
     pub root: Utf8PathBuf,
     /// `conmon --exit-dir`: one file per ended container, named by its id. conmon writes a temporary file with a dot in

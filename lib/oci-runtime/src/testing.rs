@@ -11,6 +11,7 @@ pub(crate) fn options() -> OciRuntimeOptions {
     OciRuntimeOptions {
         crun: Program::at("/bin/true").unwrap(),
         conmon: Program::at("/bin/false").unwrap(),
+        helper: Program::at("/bin/sh").unwrap(),
         root: "/run/nexcage/crun".into(),
         exit_dir: "/run/nexcage/exits".into(),
         monitor_dir: "/run/nexcage/monitor".into(),

@@ -286,14 +286,12 @@ async fn a_plain_container_needs_no_conmon() {
     let container = host.script("pause", "while :; do sleep 1; done");
     let pid_file = host.dir.join("pause.pid");
     let runtime = &host.runtime;
-    let pid = runtime
+    let (command, creation) = runtime
         .create_plain("pause", &container.bundle, &pid_file)
-        .await
         .unwrap();
+    let pid = creation.finish(command.run().await).await.unwrap();
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), pid.to_string());
-    let again = runtime
-        .create_plain("pause", &container.bundle, &pid_file)
-        .await;
+    let again = runtime.create_plain("pause", &container.bundle, &pid_file);
     assert!(again.unwrap_err().to_string().contains("already exists"));
     assert_eq!(runtime.state("pause").await.unwrap().pid, pid);
     runtime.start("pause").await.unwrap();
@@ -314,10 +312,10 @@ async fn a_plain_container_needs_no_conmon() {
     runtime.forget("pause").await.unwrap();
 
     let broken = host.bundle("broken", &["no-such-program"], |_| {});
-    match runtime
+    let (command, creation) = runtime
         .create_plain("broken", &broken.bundle, &pid_file)
-        .await
-    {
+        .unwrap();
+    match creation.finish(command.run().await).await {
         Ok(_) => runtime.delete("broken", true).await.unwrap(),
         Err(e) => assert!(e.to_string().contains("no-such-program"), "{e}"),
     }

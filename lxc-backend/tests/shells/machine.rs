@@ -170,9 +170,14 @@ fn remove_empty(directory: &std::path::Path) {
     let _ = fs::remove_dir(directory);
 }
 
-fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf, cgroups: &Arc<CgroupTree>) -> Arc<dyn SandboxBackend> {
+/// `examples/helper`, which `cargo test` builds next to the tests.
+fn helper() -> Program {
     let test = Utf8PathBuf::try_from(std::env::current_exe().unwrap()).unwrap();
     let target = test.parent().unwrap().parent().unwrap();
+    Program::at(target.join("examples/helper")).unwrap()
+}
+
+fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf, cgroups: &Arc<CgroupTree>) -> Arc<dyn SandboxBackend> {
     let options = LxcOptions {
         lxc_path: base.join("lxc"),
         rootfs,
@@ -180,7 +185,7 @@ fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf, cgroups: &Arc<CgroupTree>) -> Arc<d
         id_count: 65_536,
         apparmor: true,
         apparmor_profile: None,
-        holder: Program::at(target.join("examples/hold")).unwrap(),
+        holder: helper(),
     };
     Arc::new(LxcBackend::new(options, Arc::clone(cgroups)))
 }
@@ -193,6 +198,7 @@ fn host_backend(
     let runtime = OciRuntime::new(OciRuntimeOptions {
         crun: Program::find("crun", "crun").unwrap(),
         conmon: Program::find("conmon", "conmon").unwrap(),
+        helper: helper(),
         root: base.join("crun"),
         exit_dir: base.join("exits"),
         monitor_dir: base.join("m"),
@@ -200,7 +206,10 @@ fn host_backend(
         deadline: Duration::from_secs(30),
     });
     Arc::new(HostBackend::new(
-        HostOptions { rootfs },
+        HostOptions {
+            rootfs,
+            holder: helper(),
+        },
         Arc::clone(cgroups),
         runtime,
     ))

@@ -40,6 +40,13 @@ fn program(name: &str) -> Program {
     }
 }
 
+/// `examples/hybrid`, which `cargo test` builds next to the tests.
+fn helper() -> Program {
+    let test = Utf8PathBuf::try_from(std::env::current_exe().unwrap()).unwrap();
+    let target = test.parent().unwrap().parent().unwrap();
+    Program::at(target.join("examples/hybrid")).unwrap()
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Host {
@@ -63,6 +70,7 @@ impl Host {
         let options = OciRuntimeOptions {
             crun: program("crun"),
             conmon: program("conmon"),
+            helper: helper(),
             root: dir.join("crun"),
             exit_dir: dir.join("exits"),
             monitor_dir: dir.join("m"),
