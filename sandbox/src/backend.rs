@@ -165,7 +165,7 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Starts the shell. When it fails, nothing is left behind.
     ///
     /// Sets the spec's sysctls, hostname and limits; does not do networking. Where the spec names no network namespace, a pod
-    /// with its own gets an empty one with only `lo`, down.
+    /// with its own gets an empty one with only `lo`, perhaps down.
     ///
     /// Run it in a task that nobody cancels: a dropped future cleans up nothing, and [`remove`](Self::remove) must follow
     /// then, as after a crash.

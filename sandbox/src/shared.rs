@@ -9,9 +9,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use camino::Utf8Path;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::netns::{NetnsError, pin_file};
@@ -45,7 +46,7 @@ impl SharedNamespaces {
     }
 }
 
-/// Makes a network namespace with only `lo` in it, down, and pins it at `path` as
+/// Makes a network namespace with only `lo` in it, up, and pins it at `path` as
 /// [`pin_netns`](crate::pin_netns) does.
 ///
 /// # Errors
@@ -54,6 +55,7 @@ impl SharedNamespaces {
 pub async fn make_netns(path: &Utf8Path) -> Result<(), NetnsError> {
     let at = path.to_owned();
     let made = on_own_thread(UnshareFlags::NEWNET, move || {
+        bring_up_loopback()?;
         pin_file(&File::open("/proc/thread-self/ns/net")?, &at)
     });
     made.await.map_err(|source| NetnsError {
@@ -61,6 +63,31 @@ pub async fn make_netns(path: &Utf8Path) -> Result<(), NetnsError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Switches `lo` on in the network namespace of the calling thread, and with it 127.0.0.1 and, where the kernel has IPv6, ::1
+/// (netdevice(7)). Other runtimes have a CNI plugin do it, which is a process for two system calls.
+fn bring_up_loopback() -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+    // SAFETY: zeros are a name of no bytes, followed by zeros; the union holds plain numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    for number in [libc::SIOCGIFFLAGS, libc::SIOCSIFFLAGS] {
+        // SAFETY: both calls take this structure, the first one fills in the flags, and it lives until they return.
+        let done = unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw mut request) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: after the first call the union holds the flags, which is what is changed for the second one.
+        #[allow(clippy::cast_possible_truncation, reason = "IFF_UP is 1")]
+        unsafe {
+            request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` on a thread that has left the daemon's namespaces and so must never go back to a pool: it ends.
@@ -78,4 +105,33 @@ async fn on_own_thread<T: Send + 'static>(
             let _ = answer.send(left.map_err(io::Error::from).and_then(|()| work()));
         })?;
     answered.await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[tokio::test]
+    async fn a_loopback_that_is_up_has_addresses() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: making network namespaces needs root");
+            return;
+        }
+        let to_itself = |address: &str| {
+            let socket = UdpSocket::bind((address, 0))?;
+            socket.send_to(b"hello", socket.local_addr()?)
+        };
+        let made = on_own_thread(UnshareFlags::NEWNET, move || {
+            // Nothing else switches it on.
+            assert!(to_itself("127.0.0.1").is_err());
+            bring_up_loopback()?;
+            to_itself("127.0.0.1")?;
+            if std::path::Path::new("/proc/net/if_inet6").exists() {
+                to_itself("::1")?;
+            }
+            Ok(())
+        });
+        made.await.unwrap();
+    }
 }

@@ -11,20 +11,10 @@ use serde_json::{Map, Value};
 use crate::attachment::{Attachment, is_netns};
 use crate::cache::{Cache, Cached, Entry, Found, State};
 use crate::error::{CniError, Verb};
-use crate::network::{self, Document, Network};
+use crate::network::{self, Network};
 use crate::plugin::{Plugin, Plugins};
 use crate::version::{Version, listed};
 use crate::{execution, result};
-
-/// The interface that every network namespace has.
-const LOOPBACK: &str = "lo";
-
-/// The network of `lo`, in all versions, so that any loopback plugin will do.
-const LOOPBACK_NETWORK: &[u8] = br#"{
-    "cniVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
-    "name": "cni-loopback",
-    "plugins": [{ "type": "loopback" }]
-}"#;
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -101,7 +91,6 @@ impl Cni {
     ///
     /// What stands in the way.
     pub async fn status(&self) -> Result<NetworkStatus, CniError> {
-        self.loopback().await?;
         let ready = self.current().await?;
         if ready.version.has_gc_and_status() {
             for (conf, plugin) in ready.network.plugins.iter().zip(&ready.plugins) {
@@ -126,7 +115,7 @@ impl Cni {
         })
     }
 
-    /// Brings `lo` up, then attaches `a` to the network (ADD, plugin by plugin).
+    /// Attaches `a` to the network (ADD, plugin by plugin). `lo` is up in the namespace, or it is none of the network's business.
     ///
     /// What an earlier ADD of the same attachment has left is undone first. When this fails, DEL has been called for what was
     /// begun; if that failed too, the attachment is still among [`cached`](Self::cached) and [`del`](Self::del) goes on.
@@ -139,7 +128,6 @@ impl Cni {
         a.validate()?;
         let netns = a.living_netns()?.to_owned();
         self.del(a).await?;
-        self.bring_up_loopback(a, &netns).await?;
         let ready = self.current().await?;
         let mut entry = Entry {
             attachment: a.clone(),
@@ -365,35 +353,6 @@ impl Cni {
             first = first.and(called.map(drop));
         }
         first
-    }
-
-    /// `lo` up. Not cached: it needs no DEL, it goes with its namespace.
-    async fn bring_up_loopback(&self, a: &Attachment, netns: &Utf8Path) -> Result<(), CniError> {
-        let ready = self.loopback().await?;
-        let lo = Attachment {
-            ifname: LOOPBACK.into(),
-            capabilities: Map::new(),
-            ..a.clone()
-        };
-        for (conf, plugin) in ready.network.plugins.iter().zip(&ready.plugins) {
-            let conf = execution::configuration(
-                &ready.network,
-                conf,
-                ready.version,
-                &lo.capabilities,
-                None,
-            );
-            let plugins = &self.inner.plugins;
-            plugins
-                .call(plugin, Verb::Add, Some(&lo), Some(netns), &conf)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn loopback(&self) -> Result<Ready, CniError> {
-        let document = Document::parse(Utf8Path::new("loopback"), LOOPBACK_NETWORK)?;
-        self.settle(document.network(Vec::new())?).await
     }
 
     /// The network of the configuration directory, ready to use.
