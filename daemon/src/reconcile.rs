@@ -17,6 +17,7 @@ use crate::containers::{self, Container, ContainerPhase};
 use crate::error::{Chain, OpError};
 use crate::pods::{self, Pod, PodPhase};
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Loads the database and makes it true.
 ///
@@ -69,9 +70,7 @@ async fn settle_container(runtime: &Arc<Runtime>, container: &Arc<Container>) {
             let lives = record
                 .conmon
                 .is_some_and(|c| crate::pidfd::is_alive(c.pid, c.start_time));
-            if !lives {
-                containers::find_out(runtime, container).await;
-            } else {
+            if lives || !containers::find_out(runtime, container).await {
                 containers::watch(runtime, container);
             }
         }
@@ -119,7 +118,9 @@ async fn settle_ready(runtime: &Arc<Runtime>, pod: &Arc<Pod>) {
                 "the sandbox ended while the daemon was away"
             );
             let ended = pod
-                .commit(&runtime.store, |r| r.phase = PodPhase::NotReady)
+                .commit(&runtime.store, Lasting::Disk, |r| {
+                    r.phase = PodPhase::NotReady
+                })
                 .await;
             report(
                 "record the end of pod sandbox",

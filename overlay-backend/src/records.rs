@@ -273,7 +273,7 @@ impl Records {
     ) -> Result<bool> {
         let (id, top) = (id.clone(), top.clone());
         self.db
-            .write(move |tx| {
+            .write_early(move |tx| {
                 let top = *stack(tx, &top)?.first().ok_or_else(|| no_layer(&top))?;
                 let before: Option<(LayerDir, bool)> = tx
                     .query_row(
@@ -329,7 +329,7 @@ impl Records {
     pub(crate) async fn forget_rootfs(&self, id: &RootfsId) -> Result<()> {
         let id = id.clone();
         self.db
-            .write(move |tx| {
+            .write_early(move |tx| {
                 tx.execute("DELETE FROM rootfs WHERE id = ?1", [&id.0])
                     .map_err(sql)?;
                 Ok(())

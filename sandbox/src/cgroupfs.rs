@@ -87,7 +87,7 @@ impl CgroupError {
 /// Controllers without which limits of containers do not work: failing to enable one of these is an error.
 const NEEDED: &[&str] = &["cpu", "memory", "pids"];
 
-/// Waits this long between two looks, first and at most.
+/// Waits this long between two looks, at least and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// Makes `path`, whose parents exist. `Ok` when it is there.
@@ -194,17 +194,17 @@ pub(crate) fn kill(cgroup: &Utf8Path) -> Result<(), CgroupError> {
 
 /// Waits until `done`, looking every few milliseconds; false when `deadline` has passed.
 pub(crate) fn wait_until(deadline: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + deadline;
-    let mut pause = PAUSES.0;
+    let begun = Instant::now();
     loop {
         if done() {
             return true;
         }
-        if Instant::now() >= end {
+        let elapsed = begun.elapsed();
+        if elapsed >= deadline {
             return false;
         }
-        std::thread::park_timeout(pause);
-        pause = (pause * 2).min(PAUSES.1);
+        // Not much longer than it has taken already: a pod's end waits for this.
+        std::thread::park_timeout((elapsed / 16).clamp(PAUSES.0, PAUSES.1));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::node::now;
 use crate::pidfd;
 use crate::pods::PodRecord;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Exit code of a container that could not be started again, as of one that could not be started.
 const RESTORE_ERROR: i32 = 128;
@@ -102,7 +103,7 @@ pub(crate) async fn restore(
             let _changing = pod.lock.lock().await;
             let name = find(&runtime, &container.record(), name).await?;
             let begun = container
-                .commit(&runtime.store, |r| {
+                .commit(&runtime.store, Lasting::Disk, |r| {
                     let running = r.phase.is_running();
                     if running {
                         r.phase = ContainerPhase::Restoring;
@@ -262,7 +263,7 @@ async fn start_again(
         )))?;
     }
     container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Disk, |r| {
             r.phase = ContainerPhase::Running;
             r.restoring = None;
             r.started_at = now();
@@ -281,7 +282,7 @@ async fn start_again(
 /// Its processes could not be ended: it runs as before.
 async fn go_on(runtime: &Arc<Runtime>, container: &Arc<Container>) -> Result<(), OpError> {
     container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Disk, |r| {
             r.phase = ContainerPhase::Running;
             r.restoring = None;
             true
@@ -300,7 +301,7 @@ async fn give_up(
 ) -> Result<(), OpError> {
     let message = format!("a checkpoint was to be restored: {}", Chain(error));
     let given_up = container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Disk, |r| {
             let restoring = r.phase == ContainerPhase::Restoring;
             if restoring {
                 r.phase = ContainerPhase::Exited;

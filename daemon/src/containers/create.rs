@@ -23,6 +23,7 @@ use crate::node::now;
 use crate::pidfd;
 use crate::pods::{Pod, PodFiles, PodRecord};
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Makes a container in a pod, or finds the one a first call with the same name and attempt made.
 pub(crate) async fn create_container(
@@ -57,7 +58,10 @@ async fn find_or_create(
     user_namespace::agree(&spec, pod.record().spec.user_namespace.as_ref())?;
     let image = find_image(runtime, &spec.image.image).await?;
     let record = plan(runtime, pod, spec, &image).await?;
-    runtime.store.put_container(&record).await?;
+    runtime
+        .store
+        .put_container(&record, Lasting::Process)
+        .await?;
     let container = Container::new(record);
     runtime.inventory.add_container(Arc::clone(&container));
     nexcage_failpoint::hit("container.recorded");
@@ -197,8 +201,7 @@ async fn make(
     let record = container.record();
     let created = create(runtime, pod, &record).await?;
     nexcage_failpoint::hit("container.created");
-    rootfs::release(runtime, &record).await;
-    adopt(runtime, container, &created, |r| {
+    let adopted = adopt(runtime, container, &created, |r| {
         r.phase = ContainerPhase::Created;
         r.user = RunsAs {
             uid: user.uid,
@@ -206,9 +209,9 @@ async fn make(
             groups: user.additional_gids,
         };
         true
-    })
-    .await?;
-    Ok(())
+    });
+    let ((), adopted) = tokio::join!(rootfs::release(runtime, &record), adopted);
+    adopted.map(drop)
 }
 
 /// Writes down the processes of a created container, and with them what `change` says.
@@ -220,7 +223,7 @@ pub(super) async fn adopt(
 ) -> Result<Arc<ContainerRecord>, OpError> {
     let conmon_start = pidfd::start_time_of(created.conmon_pid);
     container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Disk, |r| {
             r.init = Some(ProcessId {
                 pid: created.pid,
                 start_time: created.start_time,

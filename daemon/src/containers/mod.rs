@@ -57,7 +57,7 @@ pub(crate) use update::update_resources;
 pub(crate) use watch::find_out;
 pub(crate) use watch::spawn as watch;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Lasting, Store, StoreError};
 
 /// A container in memory. What it says was committed to the database first.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Container {
     pub(crate) async fn commit(
         &self,
         store: &Store,
+        lasting: Lasting,
         change: impl FnOnce(&mut ContainerRecord) -> bool,
     ) -> Result<bool, StoreError> {
         let _turn = self.committing.lock().await;
@@ -103,7 +104,7 @@ impl Container {
         if !change(&mut record) {
             return Ok(false);
         }
-        store.put_container(&record).await?;
+        store.put_container(&record, lasting).await?;
         let phase = record.phase;
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
         self.changed.send_replace(phase);

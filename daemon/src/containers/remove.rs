@@ -10,6 +10,7 @@ use super::record::{ContainerPhase, ContainerRecord};
 use super::stop;
 use crate::error::OpError;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Removes a container, killing it first if it runs. `Ok` when there is none.
 pub(crate) async fn remove_container(runtime: &Arc<Runtime>, id: &str) -> Result<(), OpError> {
@@ -39,7 +40,7 @@ pub(crate) async fn remove_everything(
 ) -> Result<(), OpError> {
     let record = container.record();
     container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Process, |r| {
             r.phase = ContainerPhase::Removing;
             true
         })

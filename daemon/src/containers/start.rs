@@ -6,6 +6,7 @@ use super::record::{ContainerPhase, Exit};
 use crate::error::{Chain, OpError};
 use crate::node::now;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Exit code of a container whose process could not be started, as containerd reports it.
 const START_ERROR: i32 = 128;
@@ -34,7 +35,7 @@ pub(crate) async fn start_container(runtime: &Arc<Runtime>, id: &str) -> Result<
             }
             // Running is written first: if the process ends at once, the watcher must find it started.
             container
-                .commit(&runtime.store, |r| {
+                .commit(&runtime.store, Lasting::Process, |r| {
                     let free = r.phase.can_start();
                     if free {
                         r.phase = ContainerPhase::Running;
@@ -44,15 +45,26 @@ pub(crate) async fn start_container(runtime: &Arc<Runtime>, id: &str) -> Result<
                 })
                 .await?;
             nexcage_failpoint::hit("container.starting");
-            let started = runtime.oci.start(&record.id).await;
+            // The wait for the disk and for crun at once.
+            let (started, kept) = tokio::join!(
+                runtime.oci.start(&record.id),
+                container.commit(&runtime.store, Lasting::Disk, |_| true)
+            );
             nexcage_failpoint::hit("container.started");
+            if let Err(error) = kept {
+                tracing::warn!(
+                    container = record.id,
+                    error = %Chain(&error),
+                    "that it was started is not on disk yet"
+                );
+            }
             let Err(error) = started else {
                 tracing::info!(container = record.id, "container started");
                 return Ok(());
             };
             let message = Chain(&error).to_string();
             container
-                .commit(&runtime.store, |r| {
+                .commit(&runtime.store, Lasting::Disk, |r| {
                     r.phase = ContainerPhase::Exited;
                     r.exit = Some(Exit {
                         code: START_ERROR,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::Resources;
 use crate::error::OpError;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Sets new limits of a container that has not ended, and keeps them for its status.
 pub(crate) async fn update_resources(
@@ -42,7 +43,7 @@ pub(crate) async fn update_resources(
                     record.id
                 )))?;
             container
-                .commit(&runtime.store, |r| {
+                .commit(&runtime.store, Lasting::Disk, |r| {
                     r.spec.resources = merged;
                     true
                 })

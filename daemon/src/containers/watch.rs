@@ -5,6 +5,7 @@
 //! the rest. After a restart of the daemon the same code finds what happened meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Container;
 use super::record::{ContainerPhase, ContainerRecord, Exit, ProcessId};
@@ -12,6 +13,10 @@ use crate::error::Chain;
 use crate::node::now;
 use crate::pidfd;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
+
+/// Pause before an end that could not be recorded is recorded after all.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Exit code when nobody knows it, as containerd reports it.
 const UNKNOWN_EXIT: i32 = 255;
@@ -30,7 +35,7 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, container: &Arc<Container>) {
         tokio::select! {
             // Cancel-safe: waiting for a pidfd to become readable takes nothing from it.
             ended = pidfd::wait(conmon.pid, conmon.start_time) => match ended {
-                Ok(()) => find_out(&runtime, &container).await,
+                Ok(()) => see_the_end(&runtime, &container).await,
                 Err(error) => {
                     tracing::warn!(container = container.id(), %error, "cannot watch conmon");
                 }
@@ -41,11 +46,23 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, container: &Arc<Container>) {
     });
 }
 
-/// conmon has ended: records how the container did.
-pub(crate) async fn find_out(runtime: &Arc<Runtime>, container: &Arc<Container>) {
+/// Records how the container ended, however long the disk is full: until then it counts as running.
+async fn see_the_end(runtime: &Arc<Runtime>, container: &Arc<Container>) {
+    while !find_out(runtime, container).await {
+        tokio::select! {
+            // Cancel-safe per docs on `sleep`.
+            () = tokio::time::sleep(AGAIN) => {}
+            // Cancel-safe per docs on `CancellationToken::cancelled`. The next start finds it out.
+            () = runtime.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// conmon has ended: records how the container did. False if that could not be written.
+pub(crate) async fn find_out(runtime: &Arc<Runtime>, container: &Arc<Container>) -> bool {
     let record = container.record();
     if !record.phase.may_live() {
-        return;
+        return true;
     }
     let exit = match runtime.oci.exit_record(&record.id) {
         Ok(Some(exit)) => reported(&exit),
@@ -62,7 +79,7 @@ pub(crate) async fn find_out(runtime: &Arc<Runtime>, container: &Arc<Container>)
         "container ended"
     );
     let committed = container
-        .commit(&runtime.store, |r| {
+        .commit(&runtime.store, Lasting::Disk, |r| {
             let open = r.phase.may_live();
             if open {
                 r.phase = ContainerPhase::Exited;
@@ -71,9 +88,10 @@ pub(crate) async fn find_out(runtime: &Arc<Runtime>, container: &Arc<Container>)
             open
         })
         .await;
-    if let Err(error) = committed {
-        tracing::error!(container = record.id, error = %Chain(&error), "cannot record the end");
+    if let Err(error) = &committed {
+        tracing::error!(container = record.id, error = %Chain(error), "cannot record the end yet");
     }
+    committed.is_ok()
 }
 
 fn reported(exit: &nexcage_oci_runtime::ExitRecord) -> Exit {

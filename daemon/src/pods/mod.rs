@@ -31,7 +31,7 @@ pub(crate) use stop::stop_pod;
 pub(crate) use stop::tear_down;
 pub(crate) use watch::spawn as watch;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Lasting, Store, StoreError};
 
 /// A pod in memory. What it says was committed to the database first.
 #[derive(Debug)]
@@ -65,11 +65,12 @@ impl Pod {
     pub(crate) async fn commit(
         &self,
         store: &Store,
+        lasting: Lasting,
         change: impl FnOnce(&mut PodRecord),
     ) -> Result<(), StoreError> {
         let mut record = PodRecord::clone(&self.record());
         change(&mut record);
-        store.put_pod(&record).await?;
+        store.put_pod(&record, lasting).await?;
         let phase = record.phase;
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
         self.changed.send_replace(phase);

@@ -13,6 +13,7 @@ use crate::containers::rootfs_properties;
 use crate::error::OpError;
 use crate::ids::new_id;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Sysctls that containerd and CRI-O set in every pod with a network of its own: any user may ping and
 /// listen on low ports there.
@@ -42,7 +43,7 @@ async fn find_or_create(
         return existing(runtime, &pod).await;
     }
     let record = plan(runtime, spec, handler).await?;
-    runtime.store.put_pod(&record).await?;
+    runtime.store.put_pod(&record, Lasting::Process).await?;
     let pod = Pod::new(record);
     runtime.inventory.add_pod(Arc::clone(&pod));
     nexcage_failpoint::hit("pod.recorded");
@@ -173,14 +174,15 @@ fn allowed_annotations(
 /// Files, sandbox, network, and the commit that makes the pod visible.
 async fn start(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<(), OpError> {
     let record = pod.record();
-    make_files(&record).await?;
-    nexcage_failpoint::hit("pod.files-made");
-
+    // Steps that do not need each other are done at once, here and below. Both run to their end, so that what has to be
+    // cleaned up after a failure of one is not still being made by the other.
+    let (files, namespace) = tokio::join!(make_files(&record), make_namespace(&record));
+    files.and(namespace)?;
     let (running, network) = match record.sandbox.netns {
         Some(_) => start_beside_network(runtime, &record).await?,
         None => start_before_network(runtime, &record).await?,
     };
-    pod.commit(&runtime.store, |r| {
+    pod.commit(&runtime.store, Lasting::Disk, |r| {
         r.phase = PodPhase::Ready;
         r.running = Some(running);
         r.ips = network.ips;
@@ -195,14 +197,20 @@ async fn start_beside_network(
     runtime: &Runtime,
     record: &PodRecord,
 ) -> Result<(RunningSandbox, Network), OpError> {
-    network::make(record).await?;
-    // The two slow steps at once: CNI needs the namespace, not what runs in it. Both run to their end, so that
-    // what has to be cleaned up after a failure of one is not still being made by the other.
+    // The two slow steps: CNI needs the namespace, not what runs in it.
     let (running, network) = tokio::join!(
         start_sandbox(runtime, record),
         network::attach(runtime, record)
     );
     Ok((running?, network?))
+}
+
+/// Makes the pod's network namespace, unless the sandbox does.
+async fn make_namespace(record: &PodRecord) -> Result<(), OpError> {
+    match record.sandbox.netns {
+        Some(_) => network::make(record).await,
+        None => Ok(()),
+    }
 }
 
 /// For a pod with the host's network, and one whose network namespace belongs to its own user namespace: the sandbox
@@ -246,5 +254,7 @@ async fn make_files(record: &PodRecord) -> Result<(), OpError> {
     .map_err(OpError::step(format!(
         "cannot make the pod's files in {}",
         record.sandbox.run_dir
-    )))
+    )))?;
+    nexcage_failpoint::hit("pod.files-made");
+    Ok(())
 }

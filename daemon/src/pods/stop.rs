@@ -8,6 +8,7 @@ use super::{Pod, network};
 use crate::containers;
 use crate::error::OpError;
 use crate::runtime::Runtime;
+use crate::store::Lasting;
 
 /// Ends a pod: its containers without further grace, its network, its sandbox. `Ok` when there is no such pod.
 pub(crate) async fn stop_pod(runtime: &Arc<Runtime>, id: &str) -> Result<(), OpError> {
@@ -48,21 +49,24 @@ pub(crate) async fn tear_down(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<
         return Ok(());
     }
     if record.phase == PodPhase::Ready {
-        pod.commit(&runtime.store, |r| r.phase = PodPhase::NotReady)
-            .await?;
+        pod.commit(&runtime.store, Lasting::Process, |r| {
+            r.phase = PodPhase::NotReady
+        })
+        .await?;
         nexcage_failpoint::hit("pod.stopping");
     }
     containers::kill_all(runtime, &record.id).await?;
     network::restore_pin(&record).await;
-    // At once: the pin keeps the network namespace while the sandbox ends.
-    let (detached, stopped) = tokio::join!(
-        network::tear_down(runtime, &record),
-        stop_sandbox(runtime, &record)
-    );
-    detached.and(stopped)?;
     let files = PodFiles::new(&record.sandbox.run_dir);
-    blocking("unmounting the pod's /dev/shm", move || files.unmount_shm()).await?;
-    pod.commit(&runtime.store, |r| r.torn_down = true).await?;
+    // At once: the pin keeps the network namespace while the sandbox ends, and the containers that used the memory are gone.
+    let (detached, stopped, unmounted) = tokio::join!(
+        network::tear_down(runtime, &record),
+        stop_sandbox(runtime, &record),
+        blocking("unmounting the pod's /dev/shm", move || files.unmount_shm())
+    );
+    detached.and(stopped).and(unmounted)?;
+    pod.commit(&runtime.store, Lasting::Disk, |r| r.torn_down = true)
+        .await?;
     tracing::info!(pod = record.id, "pod sandbox stopped");
     Ok(())
 }
@@ -85,8 +89,10 @@ pub(crate) async fn remove_everything(
 ) -> Result<(), OpError> {
     tear_down(runtime, pod).await?;
     let record = pod.record();
-    pod.commit(&runtime.store, |r| r.phase = PodPhase::Removing)
-        .await?;
+    pod.commit(&runtime.store, Lasting::Process, |r| {
+        r.phase = PodPhase::Removing
+    })
+    .await?;
     nexcage_failpoint::hit("pod.removing");
     for container in runtime.inventory.containers_of(&record.id) {
         containers::remove_everything(runtime, &container).await?;

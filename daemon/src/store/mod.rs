@@ -1,5 +1,9 @@
 //! The database of pods and containers: `<root>/state.db`.
 //!
+//! What a call leaves behind is on disk when it is answered. The steps on the way survive the daemon, but may be lost in a power
+//! cut ([`Lasting`]): what they tell of, processes, mounts and namespaces, does not survive that either, and what is on a
+//! disk is found by its name and swept.
+//!
 //! Records are kept whole, as JSON, beside the few columns that SQLite itself must
 //! keep unique or follow. The inventory in memory answers every question; this file is only ever written, and read
 //! once at start.
@@ -26,6 +30,15 @@ const SCHEMA: &[&str] = &["
         UNIQUE (pod_id, key)
     ) STRICT;
 "];
+
+/// What a change must survive once it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// The end of the daemon; a power cut only together with a later change of [`Disk`](Self::Disk). Takes no time.
+    Process,
+    /// A power cut.
+    Disk,
+}
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -75,18 +88,32 @@ impl Store {
     }
 
     /// Writes a pod, new or changed.
-    pub(crate) async fn put_pod(&self, pod: &PodRecord) -> Result<(), StoreError> {
+    pub(crate) async fn put_pod(
+        &self,
+        pod: &PodRecord,
+        lasting: Lasting,
+    ) -> Result<(), StoreError> {
         let (id, key, record) = (pod.id.clone(), pod.spec.key(), serde_json::to_string(pod)?);
-        self.db
-            .write(move |tx| {
-                tx.prepare_cached(
-                    "INSERT INTO pods (id, key, record) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-                )?
-                .execute((id, key, record))?;
-                Ok(())
-            })
-            .await
+        self.put(lasting, move |tx| {
+            tx.prepare_cached(
+                "INSERT INTO pods (id, key, record) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            )?
+            .execute((id, key, record))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn put(
+        &self,
+        lasting: Lasting,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        match lasting {
+            Lasting::Process => self.db.write_early(work).await,
+            Lasting::Disk => self.db.write(work).await,
+        }
     }
 
     /// Forgets a pod. Its containers must be gone.
@@ -102,19 +129,22 @@ impl Store {
     }
 
     /// Writes a container, new or changed.
-    pub(crate) async fn put_container(&self, c: &ContainerRecord) -> Result<(), StoreError> {
+    pub(crate) async fn put_container(
+        &self,
+        c: &ContainerRecord,
+        lasting: Lasting,
+    ) -> Result<(), StoreError> {
         let (id, pod, key) = (c.id.clone(), c.pod_id.clone(), c.spec.key());
         let record = serde_json::to_string(c)?;
-        self.db
-            .write(move |tx| {
-                tx.prepare_cached(
-                    "INSERT INTO containers (id, pod_id, key, record) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-                )?
-                .execute((id, pod, key, record))?;
-                Ok(())
-            })
-            .await
+        self.put(lasting, move |tx| {
+            tx.prepare_cached(
+                "INSERT INTO containers (id, pod_id, key, record) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            )?
+            .execute((id, pod, key, record))?;
+            Ok(())
+        })
+        .await
     }
 
     /// Forgets a container.

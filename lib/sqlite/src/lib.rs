@@ -4,7 +4,7 @@
 //! closures through a bounded channel and await the answer through a oneshot, so no
 //! async worker ever waits for a disk and no two transactions ever compete. The file is
 //! in WAL mode with `synchronous=FULL`: what [`Database::write`] has acknowledged
-//! survives a power cut.
+//! survives a power cut. [`Database::write_early`] is for steps on the way there: they survive the process.
 //!
 //! The schema is a list of SQL scripts; script *n* takes the file from `user_version`
 //! *n* to *n + 1*, each in one immediate transaction. A file from a newer nexcage is
