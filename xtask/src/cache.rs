@@ -1,10 +1,18 @@
-//! Things that are made once, kept outside of the tree, and named by what they were made from.
+//! Things that are made once, kept outside of the tree, and named by what they were made from. Of each kind the two last used
+//! are kept.
 
 use std::fs;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest as _, Sha256};
+
+/// Things of one kind that are kept.
+const KEPT: usize = 2;
+
+/// Digits of a hash in a name.
+const HASH: usize = 16;
 
 /// Everything that decides what a thing will be.
 pub(crate) struct Inputs(Sha256);
@@ -33,7 +41,7 @@ impl Inputs {
     }
 
     fn hash(self) -> String {
-        hex(&self.0.finalize()).chars().take(16).collect()
+        hex(&self.0.finalize()).chars().take(HASH).collect()
     }
 }
 
@@ -67,6 +75,7 @@ pub(crate) fn directory(
 ) -> anyhow::Result<Utf8PathBuf> {
     let done = root().join(format!("{name}-{}", inputs.hash()));
     if done.is_dir() {
+        touch(&done)?;
         return Ok(done);
     }
     let _lock = lock(name)?;
@@ -82,7 +91,47 @@ pub(crate) fn directory(
     if made.is_err() {
         remove(&draft)?;
     }
-    made.map(|()| done)
+    made?;
+    prune(name)?;
+    Ok(done)
+}
+
+/// Notes that it was used.
+fn touch(dir: &Utf8Path) -> anyhow::Result<()> {
+    fs::File::open(dir)
+        .and_then(|dir| dir.set_modified(SystemTime::now()))
+        .with_context(|| format!("cannot note that {dir} was used"))
+}
+
+/// Removes all but the last used things of a kind. More than one is kept, for those who go to and fro between branches.
+fn prune(name: &str) -> anyhow::Result<()> {
+    let cache = root();
+    let mut found = Vec::new();
+    for entry in cache
+        .read_dir_utf8()
+        .with_context(|| format!("cannot read {cache}"))?
+    {
+        let entry = entry.with_context(|| format!("cannot read {cache}"))?;
+        if is_of_kind(entry.file_name(), name) {
+            let used = entry.metadata().and_then(|meta| meta.modified());
+            found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), entry.into_path()));
+        }
+    }
+    found.sort();
+    found.reverse();
+    for (_, old) in found.iter().skip(KEPT) {
+        println!("removing {old}, which was not used for long");
+        fs::remove_dir_all(old).with_context(|| format!("cannot remove {old}"))?;
+    }
+    Ok(())
+}
+
+/// Whether a directory's name is `<kind>-<hash>`.
+fn is_of_kind(name: &str, kind: &str) -> bool {
+    let hash = name
+        .strip_prefix(kind)
+        .and_then(|rest| rest.strip_prefix('-'));
+    hash.is_some_and(|hash| hash.len() == HASH && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Held while something of this name is made; it goes with its process.
@@ -106,6 +155,14 @@ fn remove(dir: &Utf8Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_told_apart() {
+        assert!(is_of_kind("node-disk-0e3d524fc8fbe7fe", "node-disk"));
+        assert!(!is_of_kind("node-disk-0e3d524fc8fbe7fe", "node"));
+        assert!(!is_of_kind("images-24611a5eaa2c38b", "images"));
+        assert!(!is_of_kind(".images-24611a5eaa2c38b6", "images"));
+    }
 
     #[test]
     fn inputs_do_not_run_into_each_other() {

@@ -3,11 +3,11 @@
 //! `go install sigs.k8s.io/cri-tools/...@v1.36.0` would need the list of versions from the module
 //! proxy; a module that requires the version needs only that version.
 
-use anyhow::Context as _;
 use camino::Utf8PathBuf;
 
 use crate::cache::{self, Inputs};
-use crate::run::{command, output, run, workspace};
+use crate::go::Go;
+use crate::run::{output, run, workspace};
 
 /// The version that `tests/critools/go.mod` requires; `critest` reports it.
 const VERSION: &str = "1.36.0";
@@ -23,16 +23,15 @@ pub(crate) struct CriTools {
 }
 
 /// Builds both if they are not in the cache. Takes about two minutes on two cores.
-pub(crate) fn build() -> anyhow::Result<CriTools> {
+pub(crate) fn build(go: &Go) -> anyhow::Result<CriTools> {
     let module = workspace().join("tests/critools");
-    let go = output(
-        command("go")
+    let version = output(
+        go.command()
             .args(["env", "GOVERSION", "GOARCH"])
             .current_dir(&module),
-    )
-    .context("Go is needed to build crictl and critest; run `cargo xtask deps`")?;
+    )?;
     let inputs = Inputs::new("critools 2")
-        .text(&go)
+        .text(&version)
         .text(VERSION)
         .file(&module.join("go.mod"))?
         .file(&module.join("go.sum"))?;
@@ -40,7 +39,8 @@ pub(crate) fn build() -> anyhow::Result<CriTools> {
     let dir = cache::directory("critools", inputs, |dir| {
         println!("building crictl and critest {VERSION}, a few minutes the first time");
         let stamp = format!("-X sigs.k8s.io/cri-tools/pkg/version.Version={VERSION}");
-        run(command("go")
+        run(go
+            .command()
             .args([
                 "build",
                 "-mod=readonly",
@@ -52,12 +52,14 @@ pub(crate) fn build() -> anyhow::Result<CriTools> {
             .arg("sigs.k8s.io/cri-tools/cmd/crictl")
             .env("CGO_ENABLED", "0")
             .current_dir(&module))?;
-        run(command("go")
+        run(go
+            .command()
             .args(["build", "-mod=readonly", "-o", dir.join("ginkgo").as_str()])
             .arg("github.com/onsi/ginkgo/v2/ginkgo")
             .env("CGO_ENABLED", "0")
             .current_dir(&module))?;
-        run(command("go")
+        run(go
+            .command()
             .args(["test", "-mod=readonly", "-ldflags", &stamp, "-c"])
             .args(["-o", dir.join("critest").as_str()])
             .arg("sigs.k8s.io/cri-tools/cmd/critest")

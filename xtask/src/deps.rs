@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 
+use crate::go::Go;
 use crate::run::{cargo, command, output, run, succeeds, workspace};
 use crate::{cache, node};
 
@@ -18,7 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("catatonit", "the first process of a sandbox"),
     (
         "containernetworking-plugins",
-        "CNI plugins: bridge, host-local, portmap, loopback",
+        "CNI plugins: bridge, host-local, portmap",
     ),
     (
         "golang-github-containers-common",
@@ -49,9 +50,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The oldest Go that `tests/critools` and `cri-api/tests/descriptor` build with.
-const GO: (u32, u32) = (1, 26);
-
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -61,7 +59,7 @@ pub(crate) fn install_all() -> anyhow::Result<()> {
     node::install_packages()?;
     install_rust_components()?;
     cargo_deny()?;
-    check_go()
+    Go::find().map(drop)
 }
 
 /// Installs the Debian packages that are missing. Quick when none is.
@@ -165,42 +163,4 @@ pub(crate) fn cargo_deny() -> anyhow::Result<Utf8PathBuf> {
         fs::remove_dir_all(dir.join("target")).context("cannot remove the build directory")
     })?;
     Ok(dir.join("bin/cargo-deny"))
-}
-
-/// Go is not installed: Debian's is too old, and where it comes from is not ours to choose.
-fn check_go() -> anyhow::Result<()> {
-    let (major, minor) = GO;
-    let advice = format!(
-        "Go {major}.{minor} or newer is needed for crictl and critest: unpack it from https://go.dev/dl/ to \
-         /usr/local/go and put /usr/local/go/bin into PATH"
-    );
-    // In the module's directory, since an older `go` may fetch the toolchain that go.mod asks for.
-    let module = workspace().join("tests/critools");
-    let text = output(command("go").args(["env", "GOVERSION"]).current_dir(module))
-        .with_context(|| advice.clone())?;
-    match parse_go_version(text.trim()) {
-        Some(found) if found >= GO => Ok(()),
-        _ => bail!("{advice} (found {})", text.trim()),
-    }
-}
-
-fn parse_go_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.strip_prefix("go")?.split(['.', 'r', 'b', '-', ' ']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn go_versions_are_read() {
-        assert_eq!(parse_go_version("go1.26.8"), Some((1, 26)));
-        assert_eq!(parse_go_version("go1.27rc1"), Some((1, 27)));
-        assert_eq!(
-            parse_go_version("go1.19.8 X:nocoverageredesign"),
-            Some((1, 19))
-        );
-        assert_eq!(parse_go_version("devel"), None);
-    }
 }

@@ -14,6 +14,7 @@ mod critools;
 mod demo;
 mod deps;
 mod fuzz;
+mod go;
 mod images;
 mod node;
 mod package;
@@ -36,7 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install what building and testing need: Debian packages, Rust components, cargo-deny.
+    /// Install what building and testing need: Debian packages, Rust components, cargo-deny, Go.
     Deps,
     /// Show nexcage's main job on real parts, as root, and leave nothing behind.
     Demo {

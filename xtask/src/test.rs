@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
+use crate::go::Go;
 use crate::node::tier;
 use crate::registry::{Access, Registry};
 use crate::run::{cargo, command, output, run, workspace};
@@ -99,7 +100,8 @@ fn system(only: &[String]) -> anyhow::Result<()> {
         bail!("the system tests start containers and need root: sudo -E cargo xtask test system");
     }
     deps::install_packages()?;
-    let tools = critools::build()?;
+    let go = Go::find()?;
+    let tools = critools::build(&go)?;
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     let daemon = build_daemon()?;
 
@@ -122,7 +124,9 @@ fn system(only: &[String]) -> anyhow::Result<()> {
                 "--features",
                 "go-tests",
             ])
-            .args(["--test", "descriptor"]))?;
+            .args(["--test", "descriptor"])
+            .env("PATH", go.path())
+            .env("GOTOOLCHAIN", "local"))?;
         tests.args(["--test", "*"]);
     }
     for target in only {

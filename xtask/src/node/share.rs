@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::ssh::Ssh;
+use crate::go::Go;
 use crate::run::{command, run};
 use crate::{critools, images, test};
 
@@ -22,7 +23,7 @@ pub(super) struct More {
 /// Makes `disk` with the daemon, crictl, critest, the test images and `more`, all of them built now if they are not yet.
 pub(super) fn make(disk: &Utf8Path, more: &More) -> anyhow::Result<()> {
     let daemon = test::build_daemon()?;
-    let tools = critools::build()?;
+    let tools = critools::build(&Go::find()?)?;
     let images = images::storage()?;
     let tree = disk.with_extension("tree");
     fs::create_dir(&tree).with_context(|| format!("cannot make {tree}"))?;
