@@ -100,10 +100,37 @@ impl OpError {
         }
     }
 
+    /// Whether it failed because a disk, or somebody's share of one, is full.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if is_out_of_space(error) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
     /// Whether a caller that wants something gone can be content.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
+}
+
+fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
+    use nexcage_sqlite::rusqlite::{Error as SqliteError, ErrorCode};
+    use std::io::{Error as IoError, ErrorKind};
+    if let Some(error) = error.downcast_ref::<IoError>() {
+        return matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        );
+    }
+    let Some(SqliteError::SqliteFailure(error, _)) = error.downcast_ref() else {
+        return false;
+    };
+    error.code == ErrorCode::DiskFull
 }
 
 impl From<nexcage_sqlite::DatabaseError> for OpError {
@@ -119,18 +146,23 @@ impl From<nexcage_sqlite::DatabaseError> for OpError {
     }
 }
 
-/// Writes an error and everything behind it on one line.
+/// Writes an error and everything behind it on one line. What the next error begins with is not said twice: a crate below may
+/// name the same operation.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut next = self.0.source();
         while let Some(error) = next {
-            write!(f, ": {error}")?;
+            let cause = error.to_string();
+            if !cause.starts_with(&text) {
+                write!(f, "{text}: ")?;
+            }
+            text = cause;
             next = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
@@ -142,5 +174,22 @@ mod tests {
     fn the_chain_shows_every_cause() {
         let e = OpError::failed("cannot do it", std::io::Error::other("disk on fire"));
         assert_eq!(Chain(&e).to_string(), "cannot do it: disk on fire");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let cause = OpError::failed("cannot do it: no", std::io::Error::other("disk on fire"));
+        let e = OpError::failed("cannot do it", cause);
+        assert_eq!(Chain(&e).to_string(), "cannot do it: no: disk on fire");
+        let e = OpError::failed("cannot do it", OpError::failed("cannot do it", "why"));
+        assert_eq!(Chain(&e).to_string(), "cannot do it: why");
+    }
+
+    #[test]
+    fn a_full_disk_is_seen_behind_other_errors() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(OpError::failed("a", OpError::failed("b", full())).is_out_of_space());
+        let other = std::io::Error::other("b");
+        assert!(!OpError::failed("a", other).is_out_of_space());
     }
 }

@@ -24,6 +24,9 @@ pub(crate) fn unimplemented(rpc: &'static str, what: &str) -> Status {
 }
 
 fn code(error: &OpError) -> Code {
+    if error.is_out_of_space() {
+        return Code::ResourceExhausted;
+    }
     match error {
         OpError::NotFound { .. } => Code::NotFound,
         OpError::Ambiguous { .. } => Code::InvalidArgument,

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use nexcage_cri_api::v1::image_service_server::ImageServiceServer;
 use nexcage_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
@@ -31,9 +33,13 @@ const STREAMS: u32 = 1024;
 /// Pause after a failed accept: out of file descriptors does not pass by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that answers have to leave and clients to close, once no request is under way. An idle client may not even notice.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 /// Serves until the daemon is told to end, then lets requests under way finish for `drain`.
 pub(crate) async fn serve(runtime: &Arc<Runtime>, listener: UnixListener, drain: Duration) {
-    let routes = routes(runtime);
+    let requests = TaskTracker::new();
+    let routes = routes(runtime, &requests);
     let mut http = Builder::new(TokioExecutor::new()).http2_only();
     http.http2()
         .timer(TokioTimer::new())
@@ -66,20 +72,28 @@ pub(crate) async fn serve(runtime: &Arc<Runtime>, listener: UnixListener, drain:
         });
     }
     drop(listener);
-    // A stream that never ends must not keep the daemon.
-    if tokio::time::timeout(drain, connections.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("requests under way did not finish in time");
+    requests.close();
+    let finish = async {
+        // A stream that never ends must not keep the daemon.
+        if tokio::time::timeout(drain, requests.wait()).await.is_err() {
+            tracing::warn!("requests under way did not finish in time");
+        }
+        tokio::time::sleep(GOODBYE).await;
+    };
+    tokio::select! {
+        // Cancel-safe: it only waits, and nobody asks again.
+        () = connections.shutdown() => {}
+        // Cancel-safe: likewise.
+        () = finish => {}
     }
 }
 
 type Body = tonic::body::Body;
 
-/// All services behind one path router.
+/// All services behind one path router. What is being answered is counted in `requests`, to the last byte.
 fn routes(
     runtime: &Arc<Runtime>,
+    requests: &TaskTracker,
 ) -> tower::util::BoxCloneSyncService<
     http::Request<hyper::body::Incoming>,
     http::Response<Body>,
@@ -96,7 +110,19 @@ fn routes(
         .add_service(admin::images(Arc::clone(runtime)))
         .add_service(admin::checkpoints(Arc::clone(runtime)))
         .prepare();
-    let routes =
-        routes.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
-    tower::util::BoxCloneSyncService::new(routes)
+    let requests = requests.clone();
+    let counted = tower::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (routes, under_way) = (routes.clone(), requests.token());
+        async move {
+            let response = routes.oneshot(request.map(Body::new)).await?;
+            let frames = move |body: Body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _until_dropped = &under_way;
+                    frame
+                }))
+            };
+            Ok(response.map(frames))
+        }
+    });
+    tower::util::BoxCloneSyncService::new(counted)
 }
