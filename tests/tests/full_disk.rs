@@ -1,0 +1,251 @@
+//! The disk fills up under the daemon. What needs room is refused with a code and a reason, nothing is left half done, and
+//! all of it works again as soon as there is room.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::{Context as _, ensure};
+use camino::Utf8PathBuf;
+use nexcage_cri_api::v1::*;
+use nexcage_tests::client::Client;
+use nexcage_tests::leak::Baseline;
+use nexcage_tests::{Machine, Pod, image, process, spec, wait};
+use tonic::{Code, Response, Status};
+
+/// An image that [`Machine::warm_up`] does not pull.
+const OTHER: &str = image::NGINX;
+
+/// Bytes of the whole disk: enough for a daemon and two small images.
+const SIZE: u64 = 96 << 20;
+
+/// An ext4 file system of its own below the machine's `state` directory.
+struct Disk {
+    state: Utf8PathBuf,
+}
+
+impl Disk {
+    fn mount(machine: &Machine) -> anyhow::Result<Self> {
+        let (file, state) = (
+            machine.root().join("disk.img"),
+            machine.root().join("state"),
+        );
+        File::create(&file)
+            .and_then(|disk| disk.set_len(SIZE))
+            .with_context(|| format!("cannot make {file}"))?;
+        // No blocks that only root may use: the daemon is root.
+        let made = ["-q", "-F", "-m", "0", file.as_str()];
+        process::run("mkfs.ext4", &made, 60)?.success()?;
+        process::run("mount", &["-o", "loop", file.as_str(), state.as_str()], 60)?.success()?;
+        Ok(Self { state })
+    }
+
+    fn filler(&self) -> Utf8PathBuf {
+        self.state.join("filler")
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) -> anyhow::Result<()> {
+        let path = self.filler();
+        let cannot = || format!("cannot write {path}");
+        let mut filler = File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .with_context(cannot)?;
+        for size in [1 << 20, 4096] {
+            let block = vec![1; size];
+            loop {
+                match filler.write_all(&block) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == ErrorKind::StorageFull => break,
+                    Err(e) => return Err(e).with_context(cannot),
+                }
+            }
+        }
+        filler.sync_all().with_context(cannot)
+    }
+
+    /// Gives it back.
+    fn free(&self) -> anyhow::Result<()> {
+        let path = self.filler();
+        fs::remove_file(&path).with_context(|| format!("cannot remove {path}"))?;
+        let state = File::open(&self.state).context("cannot open the disk")?;
+        rustix::fs::syncfs(state).context("cannot flush the disk")
+    }
+}
+
+/// Expects a refusal for want of room.
+fn exhausted<T>(what: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<()> {
+    let Err(status) = answer else {
+        anyhow::bail!("{what} on a full disk: accepted");
+    };
+    let (code, message) = (status.code(), status.message());
+    ensure!(
+        code == Code::ResourceExhausted,
+        "{what} on a full disk: {code:?}: {message}"
+    );
+    ensure!(
+        message.contains("No space left") || message.contains("is full"),
+        "{what} on a full disk does not say why: {message}"
+    );
+    Ok(())
+}
+
+/// A test on a daemon whose state is on a small disk, between two proofs that nothing is left.
+fn on_a_small_disk(test: impl AsyncFnOnce(&Machine, &Disk, Client) -> anyhow::Result<()>) {
+    Machine::test(|machine| {
+        let disk = Disk::mount(machine)?;
+        let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
+        let baseline = Baseline::take(machine);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let client = Client::connect(machine).await?;
+            test(machine, &disk, client).await
+        })?;
+        machine.crictl().remove_everything()?;
+        baseline.check(machine)?;
+        daemon.terminate()
+    });
+}
+
+#[test]
+fn a_pull_is_refused_and_leaves_nothing() {
+    on_a_small_disk(async |machine, disk, mut client| {
+        machine.pull_busybox()?;
+        let baseline = Baseline::take(machine);
+        let request = PullImageRequest {
+            image: Some(ImageSpec {
+                image: OTHER.to_owned(),
+                ..ImageSpec::default()
+            }),
+            ..PullImageRequest::default()
+        };
+        disk.fill()?;
+        exhausted("PullImage", client.images.pull_image(request.clone()).await)?;
+        let images = machine.crictl().json(&["images", "-o", "json"])?;
+        ensure!(
+            !images.to_string().contains("nginx"),
+            "an image that was not pulled is listed: {images}"
+        );
+        disk.free()?;
+        baseline.check(machine).context("after a pull that failed")?;
+        client.images.pull_image(request).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn pods_and_containers_are_refused_and_leave_nothing() {
+    on_a_small_disk(async |machine, disk, mut client| {
+        machine.pull_busybox()?;
+        let baseline = Baseline::take(machine);
+
+        disk.fill()?;
+        let request = RunPodSandboxRequest {
+            config: Some(pod("refused")),
+            ..RunPodSandboxRequest::default()
+        };
+        exhausted(
+            "RunPodSandbox",
+            client.runtime.run_pod_sandbox(request).await,
+        )?;
+        none(machine, "pods")?;
+        disk.free()?;
+        baseline.check(machine).context("after a pod that failed")?;
+
+        let pod = machine.run_pod("roomy")?;
+        let baseline = Baseline::take(machine);
+        disk.fill()?;
+        exhausted(
+            "CreateContainer",
+            client.runtime.create_container(container(&pod)).await,
+        )?;
+        none(machine, "ps")?;
+        disk.free()?;
+        baseline
+            .check(machine)
+            .context("after a container that failed")?;
+        machine.start(&pod, &spec::shell("late", spec::COUNT))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn what_ends_meanwhile_is_known_afterwards() {
+    on_a_small_disk(async |machine, disk, mut client| {
+        machine.pull_busybox()?;
+        let pod = machine.run_pod("ending")?;
+        let wait_for = "until test -e /dev/shm/go; do sleep 0.1; done; exit 7";
+        let short = machine.start(&pod, &spec::shell("short", wait_for))?;
+        let pid = machine.container_pid(&short)?;
+        machine.start(&pod, &spec::shell("long", spec::COUNT))?;
+
+        // In memory, since its root filesystem is on the disk.
+        machine.exec(&short, &["sh", "-c", "(sleep 2; touch /dev/shm/go) >/dev/null 2>&1 &"])?;
+        disk.fill()?;
+        let gone = || Ok(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        wait::until_true("the container ends", 20, gone)?;
+        let request = StopPodSandboxRequest {
+            pod_sandbox_id: pod.id.clone(),
+        };
+        exhausted(
+            "StopPodSandbox",
+            client.runtime.stop_pod_sandbox(request).await,
+        )?;
+
+        disk.free()?;
+        let status = wait::until("the end is recorded", 20, || {
+            let status = machine.container_status(&short)?;
+            Ok((status["state"] == "CONTAINER_EXITED").then_some(status))
+        })?;
+        ensure!(status["exitCode"] == 7, "{status}");
+        Ok(())
+    });
+}
+
+/// Nothing is listed.
+fn none(machine: &Machine, what: &str) -> anyhow::Result<()> {
+    let arguments = match what {
+        "ps" => vec!["ps", "--all", "--quiet"],
+        _ => vec!["pods", "--quiet"],
+    };
+    let listed = machine.crictl().run(&arguments)?;
+    ensure!(listed.is_empty(), "crictl {what} lists {listed}");
+    Ok(())
+}
+
+fn pod(name: &str) -> PodSandboxConfig {
+    PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            namespace: "nxt".to_owned(),
+            attempt: 0,
+        }),
+        linux: Some(LinuxPodSandboxConfig::default()),
+        ..PodSandboxConfig::default()
+    }
+}
+
+fn container(pod: &Pod) -> CreateContainerRequest {
+    CreateContainerRequest {
+        pod_sandbox_id: pod.id.clone(),
+        config: Some(ContainerConfig {
+            metadata: Some(ContainerMetadata {
+                name: "refused".to_owned(),
+                attempt: 0,
+            }),
+            image: Some(ImageSpec {
+                image: image::BUSYBOX.to_owned(),
+                ..ImageSpec::default()
+            }),
+            command: vec!["sleep".to_owned(), "1000".to_owned()],
+            linux: Some(LinuxContainerConfig::default()),
+            ..ContainerConfig::default()
+        }),
+        sandbox_config: Some(self::pod("roomy")),
+    }
+}
