@@ -1,6 +1,4 @@
-//! `WWW-Authenticate` headers, which any server can send.
+//! `challenge` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|header: &str| nexcage_image_store::fuzz::challenge(header));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("challenge", data));

@@ -1,6 +1,4 @@
-//! Network configurations, as a plugin's installer writes them.
+//! `cni_network` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|document: &[u8]| nexcage_cni::fuzz::network(document));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("cni_network", data));

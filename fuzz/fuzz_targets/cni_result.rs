@@ -1,6 +1,4 @@
-//! What CNI plugins print.
+//! `cni_result` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|output: &[u8]| nexcage_cni::fuzz::result(output));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("cni_result", data));

@@ -1,6 +1,4 @@
-//! Logs of containers, as `nexcage logs` prints them.
+//! `log_line` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|log: &[u8]| nexcage::fuzz::log(log));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("log_line", data));

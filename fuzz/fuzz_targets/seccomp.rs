@@ -1,6 +1,4 @@
-//! Seccomp profiles, which pods name.
+//! `seccomp` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|profile: &[u8]| nexcage::fuzz::seccomp(profile));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("seccomp", data));

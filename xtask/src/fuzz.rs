@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::deps;
 use crate::run::{cargo, command, output, run, workspace};
 
 /// What cargo-fuzz sets too: coverage counters and traced comparisons for libFuzzer, and no
@@ -16,8 +17,16 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanit
 /// What one input may use: MiB of memory, seconds, bytes of the input itself.
 const LIMITS: [&str; 3] = ["-rss_limit_mb=1024", "-timeout=10", "-max_len=16384"];
 
-/// Builds and runs one target, or all, for `seconds` each.
-pub(crate) fn fuzz(only: Option<&str>, seconds: u64) -> anyhow::Result<()> {
+/// The C++ compiler for libFuzzer.
+const PACKAGES: [(&str, &str); 1] = [("g++", "compiles libFuzzer")];
+
+/// Builds and runs one target, or all, for `seconds` each; or one with one input.
+pub(crate) fn fuzz(
+    only: Option<&str>,
+    seconds: u64,
+    input: Option<&Utf8Path>,
+) -> anyhow::Result<()> {
+    deps::install(&PACKAGES)?;
     let home = workspace().join("fuzz");
     let mut targets = targets(&home)?;
     if let Some(only) = only {
@@ -29,6 +38,9 @@ pub(crate) fn fuzz(only: Option<&str>, seconds: u64) -> anyhow::Result<()> {
         targets.retain(|target| target == only);
     }
     let programs = build(&home, &targets)?;
+    if let (Some(input), [target]) = (input, targets.as_slice()) {
+        return run(command(programs.join(target)).arg(input));
+    }
     for target in &targets {
         run_target(&home, target, &programs.join(target), seconds)?;
     }
@@ -56,15 +68,15 @@ fn build(home: &Utf8Path, targets: &[String]) -> anyhow::Result<Utf8PathBuf> {
     let mut build = cargo();
     // With a --target, the flags are for that target alone: build scripts need no instrumentation.
     build
-        .args(["build", "--release", "--target", &triple])
-        .args(["--manifest-path", home.join("Cargo.toml").as_str()])
+        .args(["build", "--profile", "fuzz", "--target", &triple])
+        .args(["--package", "nexcage-fuzz", "--features", "libfuzzer"])
         .args(["--target-dir", home.join("target").as_str()])
         .env("RUSTFLAGS", RUSTFLAGS);
     for target in targets {
         build.args(["--bin", target]);
     }
     run(&mut build)?;
-    Ok(home.join("target").join(triple).join("release"))
+    Ok(home.join("target").join(triple).join("fuzz"))
 }
 
 fn host_triple() -> anyhow::Result<String> {
@@ -106,7 +118,7 @@ fn run_target(
         (Err(error), []) => Err(error),
         (_, inputs) => {
             for input in inputs {
-                println!("to see it again: {program} {input}");
+                println!("to see it again: cargo xtask fuzz --input {input} {target}");
             }
             bail!("the fuzz target {target} failed")
         }

@@ -55,6 +55,9 @@ enum Chore {
         /// Seconds for each target.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
+        /// Try this input alone, which made the target fail before.
+        #[arg(long, value_name = "FILE", requires = "target")]
+        input: Option<camino::Utf8PathBuf>,
     },
     /// Measure nexcage beside containerd and other tools, as root.
     Bench {
@@ -86,7 +89,11 @@ fn main() -> ExitCode {
         Chore::Deps => deps::install_all(),
         Chore::Demo { daemon, registry } => demo::play(daemon.zip(registry)),
         Chore::Bench { what } => bench::bench(&what),
-        Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
+        Chore::Fuzz {
+            target,
+            seconds,
+            input,
+        } => fuzz::fuzz(target.as_deref(), seconds, input.as_deref()),
         Chore::Images => images::storage().map(|dir| println!("{dir}")),
         Chore::Node(node) => node::node(&node),
         Chore::Package(options) => package::package(&options).map(|_| ()),
