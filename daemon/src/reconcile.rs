@@ -119,7 +119,7 @@ async fn settle_ready(runtime: &Arc<Runtime>, pod: &Arc<Pod>) {
             );
             let ended = pod
                 .commit(&runtime.store, Lasting::Disk, |r| {
-                    r.phase = PodPhase::NotReady
+                    r.phase = PodPhase::NotReady;
                 })
                 .await;
             report(
@@ -174,6 +174,9 @@ async fn sweep(runtime: &Arc<Runtime>) {
 }
 
 async fn sweep_containers(runtime: &Runtime, known: &HashSet<String>) {
+    if let Err(error) = runtime.oci.tidy().await {
+        tracing::warn!(%error, "cannot remove what killed cruns left");
+    }
     match runtime.oci.list().await {
         Ok(ids) => {
             for id in ids.into_iter().filter(|id| !known.contains(id)) {

@@ -229,6 +229,7 @@ impl SandboxBackend for HostBackend {
             .leftovers()
             .await
             .map_err(|e| unavailable(&e))?;
+        self.runtime.tidy().await.map_err(|e| unavailable(&e))?;
         let containers = self.runtime.list().await.map_err(|e| unavailable(&e))?;
         ids.extend(containers.into_iter().map(SandboxId));
         ids.sort();

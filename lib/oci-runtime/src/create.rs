@@ -16,6 +16,7 @@ use crate::hybrid::create_runtime;
 use crate::messages::{self, Answer};
 use crate::options::CgroupManager;
 use crate::process::Stat;
+use crate::runtime::SCRATCH;
 use crate::{OciRuntime, conmon};
 
 /// File descriptor of conmon's answer pipe.
@@ -232,6 +233,7 @@ impl OciRuntime {
             .args(args)
             .env("_OCI_SYNCPIPE", SYNC_PIPE.to_string())
             .env("TMPDIR", files.monitor.as_str())
+            .env(SCRATCH, files.monitor.as_str())
             // conmon leaves its OOM mark where it runs, too.
             .directory(files.monitor.clone())
             .file(sender, SYNC_PIPE);

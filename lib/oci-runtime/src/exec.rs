@@ -14,7 +14,7 @@ use crate::error::OciError;
 use crate::files::follow;
 use crate::lifecycle::Status;
 use crate::options::CgroupManager;
-use crate::runtime::memory_file;
+use crate::runtime::{SCRATCH, memory_file};
 use crate::{OciRuntime, messages};
 
 /// How long output is read after the process has ended while a background process of it holds the streams open.
@@ -211,6 +211,7 @@ impl OciRuntime {
         // The caller keeps the time: at its end there is more to do than to kill crun.
         let command = Command::new(&self.options.crun, Duration::MAX)
             .args(crate::runtime::global_args(&self.options))
+            .env(SCRATCH, self.options.monitor_dir.join(id).as_str())
             .args(["--log=/proc/self/fd/4", "--log-format=json", "exec"])
             .arg("--process=/proc/self/fd/3");
         let command = match self.options.cgroup_manager {

@@ -50,8 +50,7 @@ impl OciRuntime {
     /// [`OciError::NotFound`], or [`OciError::Refused`] with what crun says, also for a container that was started
     /// already.
     pub async fn start(&self, id: &str) -> Result<(), OciError> {
-        self.files(id)?;
-        let command = self.crun().args(["start", id]);
+        let command = self.crun(&self.files(id)?).args(["start", id]);
         self.call(id, "start", command).await?;
         nexcage_failpoint::hit("oci.started");
         Ok(())
@@ -63,8 +62,7 @@ impl OciRuntime {
     ///
     /// [`OciError::NotFound`] if there is none.
     pub async fn state(&self, id: &str) -> Result<State, OciError> {
-        self.files(id)?;
-        let command = self.crun().args(["state", id]);
+        let command = self.crun(&self.files(id)?).args(["state", id]);
         let output = self.call(id, "query", command).await?;
         let state: State =
             serde_json::from_slice(&output.stdout).map_err(|e| OciError::Refused {
@@ -101,7 +99,7 @@ impl OciRuntime {
             };
             return sent.map_err(in_cgroup(id, &group));
         }
-        let mut command = self.crun().arg("kill");
+        let mut command = self.crun(&files).arg("kill");
         if all {
             command = command.arg("--all");
         }
@@ -162,7 +160,7 @@ impl OciRuntime {
             return Ok(());
         }
         let call = |force: bool| {
-            let mut command = self.crun().arg("delete");
+            let mut command = self.crun(files).arg("delete");
             if force {
                 command = command.arg("--force");
             }
@@ -193,7 +191,7 @@ impl OciRuntime {
     ///
     /// [`OciError::Unable`] where crun does no cgroups.
     pub async fn update(&self, id: &str, resources: &LinuxResources) -> Result<(), OciError> {
-        self.files(id)?;
+        let files = self.files(id)?;
         if self.options.cgroup_manager == CgroupManager::Disabled {
             return Err(OciError::Unable {
                 id: id.to_owned(),
@@ -211,7 +209,7 @@ impl OciRuntime {
                 source,
             })?;
         let command = self
-            .crun()
+            .crun(&files)
             .args(["update", "--resources=/proc/self/fd/3", id])
             .file(file, 3);
         self.call(id, "update", command).await.map(drop)

@@ -9,7 +9,7 @@ use nexcage_command::{Command, CommandError, Output};
 use crate::create::{read_pid, taken};
 use crate::error::OciError;
 use crate::hybrid::create_runtime;
-use crate::runtime::{global_args, memory_file};
+use crate::runtime::{SCRATCH, global_args, memory_file};
 use crate::{OciRuntime, messages};
 
 const DOING: &str = "create";
@@ -51,6 +51,7 @@ impl OciRuntime {
             .arg(format!("--bundle={bundle}"))
             .arg(format!("--pid-file={pid_file}"))
             .arg(id)
+            .env(SCRATCH, bundle.as_str())
             .file(crun_log, 3)
             // The container's first process inherits them.
             .discard_output();
