@@ -191,6 +191,15 @@ impl Machine {
         Daemon::start(self, &[("NEXCAGE_FAILPOINT", failpoint)])
     }
 
+    /// Starts the daemon, whose periodic work comes round every `milliseconds`.
+    ///
+    /// # Errors
+    ///
+    /// If it ends instead, with what it logged.
+    pub fn start_daemon_in_haste(&self, milliseconds: u32) -> anyhow::Result<Daemon> {
+        Daemon::start(self, &[("NEXCAGE_INTERVAL_MS", &milliseconds.to_string())])
+    }
+
     /// Writes the configuration file anew, with the keys of `more` put over the usual ones at
     /// the top level.
     ///

@@ -1,8 +1,12 @@
 //! The daemon dies, or the ground is pulled from under a pod, and nothing is lost.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use nexcage_cri_api::v1::VersionRequest;
+use nexcage_tests::client::Client;
 use nexcage_tests::leak::Baseline;
 use nexcage_tests::{Machine, Pod, process, spec, tools, wait};
 
@@ -249,5 +253,52 @@ fn a_second_daemon_is_refused() {
         );
         machine.crictl().run(&["version"])?;
         Ok(())
+    });
+}
+
+#[test]
+fn an_idle_client_does_not_hold_up_the_end() {
+    Machine::test(|machine| {
+        let daemon = machine.start_daemon()?;
+        // One that says nothing at all, and one that has asked something and then does not even read.
+        let _silent = UnixStream::connect(machine.socket())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let _idle = runtime.block_on(async {
+            let mut client = Client::connect(machine).await?;
+            client.runtime.version(VersionRequest::default()).await?;
+            anyhow::Ok(client)
+        })?;
+        let begun = Instant::now();
+        daemon.terminate()?;
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(5), "it took {took:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_sweep_of_networks_spares_pods_that_are_being_made() {
+    const PODS: usize = 12;
+    Machine::test(|machine| {
+        // Far more often than a pod takes, so that it comes between any two of its steps.
+        let _daemon = machine.start_daemon_in_haste(2)?;
+        machine.warm_up()?;
+        machine.pull_busybox()?;
+        let baseline = Baseline::take(machine);
+        for number in 0..PODS {
+            let pod = machine.run_pod(&format!("swept-{number}"))?;
+            let id = machine.start(&pod, &spec::shell("shell", spec::COUNT))?;
+            let addresses = machine.exec(&id, &["ip", "-o", "addr"])?;
+            ensure!(
+                addresses.contains("eth0") && addresses.contains("10.213."),
+                "pod {number} has no network: {addresses}"
+            );
+        }
+        let pinned = machine.netns_dir().read_dir_utf8()?.count();
+        ensure!(pinned == PODS, "{pinned} network namespaces are pinned");
+        machine.crictl().run(&["rmp", "--all", "--force"])?;
+        baseline.check(machine)
     });
 }

@@ -77,12 +77,13 @@ impl Runtime {
     /// Asks CNI plugins again, from time to time, for what they would not let go.
     pub(crate) fn spawn_sweeper(self: &Arc<Self>) {
         const EVERY: Duration = Duration::from_secs(300);
+        let every = nexcage_failpoint::interval(EVERY);
         let runtime = Arc::clone(self);
         self.tasks.spawn(async move {
             loop {
                 tokio::select! {
                     // Cancel-safe: a timer.
-                    () = tokio::time::sleep(EVERY) => {}
+                    () = tokio::time::sleep(every) => {}
                     // Cancel-safe per docs on `CancellationToken::cancelled`.
                     () = runtime.stopping.cancelled() => return,
                 }

@@ -86,6 +86,33 @@ async fn a_mirror_with_wrong_content_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_mirror_without_the_image_does_not_decide() {
+    let mirror = Registry::start().await;
+    // Nobody listens there any more.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap();
+    let mut registries = behind(&[&mirror], &mirror);
+    let config = registries.hosts.get_mut("registry.test").unwrap();
+    config.server = Some(Endpoint::parse(&format!("http://{nobody}")).unwrap());
+    let house = House::with(|options| options.registries = registries).await;
+    let error = house.pull("registry.test/app:v1").await.unwrap_err();
+    assert!(
+        matches!(error, PullError::Unavailable { .. }),
+        "nobody knows whether there is one: {error:?}"
+    );
+    let text = error.to_string();
+    for words in [
+        &mirror.address.to_string(),
+        "MANIFEST_UNKNOWN",
+        &nobody.to_string(),
+        "Connection refused",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn all_that_failed_are_named() {
     let (mirror, server) = (Registry::start().await, Registry::start().await);
     let registries = behind(&[&mirror], &server);

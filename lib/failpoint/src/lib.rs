@@ -14,6 +14,17 @@ mod names;
 
 pub use names::ALL;
 
+/// How long to wait between two rounds of something periodic: `usual`, or what a test wants by `NEXCAGE_INTERVAL_MS`.
+#[must_use]
+pub fn interval(usual: std::time::Duration) -> std::time::Duration {
+    if !cfg!(feature = "enabled") {
+        return usual;
+    }
+    let wanted = std::env::var("NEXCAGE_INTERVAL_MS").ok();
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    wanted.map_or(usual, std::time::Duration::from_millis)
+}
+
 /// Ends the process here if a test asked for it.
 #[cfg(not(feature = "enabled"))]
 #[inline(always)]
