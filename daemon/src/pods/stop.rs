@@ -50,7 +50,7 @@ pub(crate) async fn tear_down(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<
     }
     if record.phase == PodPhase::Ready {
         pod.commit(&runtime.store, Lasting::Process, |r| {
-            r.phase = PodPhase::NotReady
+            r.phase = PodPhase::NotReady;
         })
         .await?;
         nexcage_failpoint::hit("pod.stopping");
@@ -90,7 +90,7 @@ pub(crate) async fn remove_everything(
     tear_down(runtime, pod).await?;
     let record = pod.record();
     pod.commit(&runtime.store, Lasting::Process, |r| {
-        r.phase = PodPhase::Removing
+        r.phase = PodPhase::Removing;
     })
     .await?;
     nexcage_failpoint::hit("pod.removing");

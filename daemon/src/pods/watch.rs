@@ -58,7 +58,7 @@ async fn mark_ended(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> bool {
     }
     let marked = pod
         .commit(&runtime.store, Lasting::Disk, |r| {
-            r.phase = PodPhase::NotReady
+            r.phase = PodPhase::NotReady;
         })
         .await;
     if let Err(error) = &marked {
