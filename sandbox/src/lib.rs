@@ -67,6 +67,7 @@ pub use rootfs::INIT;
 pub use rootfs::RootfsError;
 pub use rootfs::ensure_rootfs;
 pub use shared::SharedNamespaces;
+pub use shared::enable_loopback;
 pub use shared::make_netns;
 pub use sysctl::SysctlError;
 pub use sysctl::apply_sysctls;

@@ -9,11 +9,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use camino::Utf8Path;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::netns::{NetnsError, pin_file};
 
@@ -60,6 +60,26 @@ pub async fn make_netns(path: &Utf8Path) -> Result<(), NetnsError> {
     });
     made.await.map_err(|source| NetnsError {
         doing: "make a network namespace at",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Switches `lo` on in the network namespace that is pinned at `path`. [`make_netns`] has done it; where the sandbox made the
+/// namespace, nobody has.
+///
+/// # Errors
+///
+/// [`NetnsError`].
+pub async fn enable_loopback(path: &Utf8Path) -> Result<(), NetnsError> {
+    let at = path.to_owned();
+    let enabled = on_own_thread(UnshareFlags::empty(), move || {
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(File::open(&at)?.as_fd(), network)?;
+        bring_up_loopback()
+    });
+    enabled.await.map_err(|source| NetnsError {
+        doing: "switch on the loopback interface in",
         path: path.to_owned(),
         source,
     })

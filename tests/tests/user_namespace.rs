@@ -55,10 +55,18 @@ fn a_life(machine: &Machine, handler: &str) -> anyhow::Result<()> {
     ensure!(inside("stat -c %u:%g /data/of-1000")?.trim() == "1000:2000");
     inside("echo new > /data/new; echo more >> /data/group/shared")?;
     let new = fs::metadata(volume.join("new"))?;
-    ensure!((new.uid(), new.gid()) == (0, 0), "{}:{}", new.uid(), new.gid());
+    ensure!(
+        (new.uid(), new.gid()) == (0, 0),
+        "{}:{}",
+        new.uid(),
+        new.gid()
+    );
     // The pod's network belongs to it: its root has rights over that, and none over the host's.
     ensure!(inside("ip link show lo")?.contains("UP"), "lo is down");
-    ensure!(inside("ip addr show eth0")?.contains("10.213."), "no address");
+    ensure!(
+        inside("ip addr show eth0")?.contains("10.213."),
+        "no address"
+    );
     inside("touch /dev/shm/x && test \"$(stat -c %u /dev/shm)\" = 0")?;
     machine.crictl().run(&["stop", "--timeout", "5", &id])?;
     Ok(())

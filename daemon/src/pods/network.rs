@@ -1,7 +1,9 @@
 //! A pod's network: pinned namespace, then CNI.
 
 use nexcage_cni::Attachment;
-use nexcage_sandbox::{NamespaceMode, RunningSandbox, make_netns, pin_netns, unpin_netns};
+use nexcage_sandbox::{
+    NamespaceMode, RunningSandbox, enable_loopback, make_netns, pin_netns, unpin_netns,
+};
 
 use super::record::PodRecord;
 use super::spec::PodSpec;
@@ -31,7 +33,7 @@ pub(crate) async fn make(pod: &PodRecord) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Pins the network namespace that the sandbox made.
+/// Pins the network namespace that the sandbox made, and switches its `lo` on.
 pub(crate) async fn pin(pod: &PodRecord, running: &RunningSandbox) -> Result<(), OpError> {
     let Some(netns) = &pod.netns else {
         return Ok(());
@@ -39,6 +41,9 @@ pub(crate) async fn pin(pod: &PodRecord, running: &RunningSandbox) -> Result<(),
     pin_netns(running.init.pid, netns)
         .await
         .map_err(OpError::step("cannot pin the pod's network namespace"))?;
+    enable_loopback(netns).await.map_err(OpError::step(
+        "cannot make the pod's network namespace ready",
+    ))?;
     nexcage_failpoint::hit("pod.netns-pinned");
     Ok(())
 }
