@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
+use std::sync::Once;
 
 use camino::Utf8Path;
 use rustix::fs::{Mode, OFlags};
@@ -80,6 +81,12 @@ pub(crate) fn open_cgroup(directory: &Utf8Path) -> io::Result<OwnedFd> {
 
 /// Makes the process, in a process group of its own. When this returns, it runs the program.
 pub(crate) fn spawn(plan: &Plan) -> io::Result<Born> {
+    static CHILDREN_ARE_OURS: Once = Once::new();
+    CHILDREN_ARE_OURS.call_once(|| {
+        // SAFETY: a plain system call. Whoever ignores this signal, as a careless caller may have made us, is told of no
+        // child's end (wait(2), "ECHILD"); it has no handler in this program.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    });
     let (answer, report) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut child = Child::prepare(plan, &report);
     // No handler of ours may run in the child: it would write to what it shares with us.
