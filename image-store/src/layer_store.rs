@@ -152,7 +152,7 @@ impl LayerStoreError {
 /// Keeps unpacked layers, and makes root filesystems out of them.
 ///
 /// Layers are named by chain id and form a tree. A root filesystem is a writable view of
-/// one layer and all below it. Implementations: `nexcage-overlay`, later ZFS.
+/// one layer and all below it. Implementations: `nexcage-overlay`, `nexcage-zfs`.
 ///
 /// Every method may be called again after a crash between any two of its steps, and then
 /// finishes or cleans up what the first call began. Layer methods are called by one pull

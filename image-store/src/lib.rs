@@ -3,7 +3,7 @@
 //! [`ImageStore`] is the handle that everybody holds. It keeps three things: records in
 //! `images.db` (what an image is called, its config, its layers), a spool with layers on
 //! their way, and a [`LayerStore`] that keeps the unpacked ones. The store knows nothing of CRI, pods
-//! or file systems; `nexcage-overlay` (and later ZFS) implement [`LayerStore`], with the applier in
+//! or file systems; `nexcage-overlay` and `nexcage-zfs` implement [`LayerStore`], with the applier in
 //! [`apply`], and the daemon maps requests to calls.
 //!
 //! # A pull

@@ -1,0 +1,8 @@
+//! The store on OpenZFS. As root, one test at a time: `--test-threads=1`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod checkpoints;
+mod common;
+mod crash;
+mod life;
+mod pools;
