@@ -19,7 +19,8 @@ pub(crate) fn open(pid: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
     };
     let fd = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
         Ok(fd) => fd,
-        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        // EINVAL: the number is no process's any more, but still that of its session or process group.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
         Err(e) => return Err(e.into()),
     };
     // Checked after opening: whatever has the number now cannot change under the pidfd.
@@ -112,5 +113,28 @@ mod tests {
         wait(pid, start).await.unwrap();
         child.wait().unwrap();
         wait(pid, start).await.unwrap();
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a child to watch")]
+    fn a_process_is_gone_although_its_group_has_its_number() {
+        use std::os::unix::process::CommandExt as _;
+
+        // The shell leads a group, leaves another process in it and ends.
+        let mut leader = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 60 >/dev/null & echo $!"])
+            .process_group(0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = leader.id();
+        let start = start_time_of(pid).unwrap();
+        let mut said = String::new();
+        io::Read::read_to_string(&mut leader.stdout.take().unwrap(), &mut said).unwrap();
+        leader.wait().unwrap();
+        assert!(open(pid, start).unwrap().is_none());
+        signal(pid, start, 9).unwrap();
+        let rest: u32 = said.trim().parse().unwrap();
+        signal(rest, start_time_of(rest).unwrap(), 9).unwrap();
     }
 }

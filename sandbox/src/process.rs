@@ -54,7 +54,8 @@ impl SandboxInit {
         };
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => process,
-            Err(Errno::SRCH) => return Ok(true),
+            // EINVAL: the number is only that of a session or process group any more.
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(true),
             Err(e) => return Err(e.into()),
         };
         // The descriptor holds the number: from here on nobody else can get it.
