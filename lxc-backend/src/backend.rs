@@ -16,7 +16,7 @@ use nexcage_sandbox::{
 use crate::check;
 use crate::config::{GENERATED_PROFILE, Shared, Shell, atime_option, config};
 use crate::directory::Directory;
-use crate::log;
+use crate::{log, profile};
 
 const NAME: &str = "lxc";
 
@@ -212,8 +212,13 @@ impl LxcBackend {
     async fn remove_files(&self, id: &SandboxId) -> Result<(), SandboxError> {
         let directory = self.directory(id);
         let lock = self.lock_file(id);
+        let (name, lxc_path) = (self.cgroups.name(id), self.options.lxc_path.clone());
         blocking(id, "remove the LXC container", move || {
             directory.remove()?;
+            // A pod is not kept for the sake of a profile that nobody can take away from here, as in a container.
+            if let Err(error) = profile::remove(&name, &lxc_path) {
+                tracing::warn!(%name, %error, "the AppArmor profile that LXC made stays until the next boot");
+            }
             match std::fs::remove_file(lock) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                 _ => Ok(()),

@@ -26,6 +26,7 @@ mod directory;
 #[cfg(test)]
 mod fixture;
 mod log;
+mod profile;
 
 pub use backend::LxcBackend;
 pub use backend::LxcOptions;
