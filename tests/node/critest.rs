@@ -25,7 +25,7 @@ fn every_spec_ends_as_expected() {
             socket: Node::socket(),
             directory: Utf8Path::new(DIRECTORY),
             parallel,
-            seconds: 25 * 60,
+            seconds: 40 * 60,
         }
         .run()?;
         critest::judge(&specs, &known)?;

@@ -81,14 +81,16 @@ impl Critest<'_> {
     pub fn run(&self) -> anyhow::Result<Vec<Spec>> {
         let critest = tools::critest()?;
         let report = self.directory.join("critest.json");
-        // With several at one time, ginkgo takes a name for one below a directory that critest makes in TMPDIR.
-        let place = if self.parallel > 1 {
-            ".."
-        } else {
-            self.directory.as_str()
+        // With several specs at one time, reports go into the working directory, under a name without a directory.
+        let name = |file: &str| match self.parallel {
+            1 => self.directory.join(file).into_string(),
+            _ => file.to_owned(),
         };
         let endpoint = format!("unix://{}", self.socket);
         let arguments = [
+            "--chdir",
+            self.directory.as_str(),
+            critest.as_str(),
             "--runtime-endpoint",
             &endpoint,
             "--image-endpoint",
@@ -97,12 +99,12 @@ impl Critest<'_> {
             "--config=/dev/null",
             "--ginkgo.no-color",
             &format!("--parallel={}", self.parallel),
-            &format!("--ginkgo.json-report={place}/critest.json"),
-            &format!("--ginkgo.junit-report={place}/critest.xml"),
+            &format!("--ginkgo.json-report={}", name("critest.json")),
+            &format!("--ginkgo.junit-report={}", name("critest.xml")),
         ];
         // critest mounts things below TMPDIR.
         let environment = [("TMPDIR", self.directory.as_str())];
-        let output = process::run_in(critest.as_str(), &arguments, self.seconds, &environment)?;
+        let output = process::run_in("env", &arguments, self.seconds, &environment)?;
         let text = fs::read_to_string(&report)
             .with_context(|| format!("critest wrote no report at {report}: {output}"))?;
         let suites: Vec<Suite> = serde_json::from_str(&text).context("critest's report")?;

@@ -53,10 +53,11 @@ const FILES: &[(&str, &str)] = &[
         "/dev/vda / ext4 rw,noatime 0 0\n\
          /dev/disk/by-id/virtio-share /opt/nexcage ext4 rw,noatime,nofail 0 0\n",
     ),
-    // sshd's own PATH has no sbin, where apparmor_parser is.
+    // PAM would start a whole manager of services for each connection: seconds, where it is emulated. sshd's own PATH has
+    // no sbin, where apparmor_parser is.
     (
-        "etc/environment",
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+        "etc/ssh/sshd_config.d/node.conf",
+        "UsePAM no\nUseDNS no\nSetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
     ),
     // Made anew at the first boot of each overlay.
     ("etc/machine-id", ""),

@@ -46,14 +46,14 @@ pub(crate) struct Size {
 impl Size {
     /// What fits between other tests.
     pub(crate) const USUAL: Self = Self {
-        parallel: 3,
+        parallel: 2,
         churn: "20x3",
         power_cuts: 2,
     };
 
     /// What is promised; hours, where the node is emulated.
     pub(crate) const FULL: Self = Self {
-        parallel: 3,
+        parallel: 2,
         churn: "200x5",
         power_cuts: 10,
     };
@@ -83,7 +83,7 @@ const STEPS: &[Step] = &[
         play: |bench, size| {
             let parallel = size.parallel.to_string();
             let environment = [("NEXCAGE_TEST_PARALLEL", parallel.as_str())];
-            bench.test("critest::", &environment, 30 * MINUTE)
+            bench.test("critest::", &environment, 45 * MINUTE)
         },
     },
     Step {
