@@ -15,8 +15,8 @@ use crate::value::ValueError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RootfsProperties {
-    /// Bytes that a container may write to its root filesystem, as a Kubernetes quantity: `"10Gi"`, `"500M"`. Beyond it
-    /// writes fail with ENOSPC. On ZFS, `refquota`.
+    /// Bytes that a container may write to its root filesystem, as a Kubernetes quantity: `"10Gi"`, `"500M"`. On ZFS
+    /// `refquota`, and beyond it writes fail with EDQUOT, as ZFS has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quantity>,
     /// `recordsize` of ZFS: a power of two from `"512"` to `"16M"`. Databases want the size of their pages, `"8K"` or

@@ -11,6 +11,7 @@ mod critest;
 mod inventory;
 mod node;
 mod power;
+mod storage;
 mod systemd;
 mod upgrade;
 

@@ -98,9 +98,20 @@ impl Node {
     }
 
     pub(crate) fn run_pod(&self, name: &str) -> anyhow::Result<Pod> {
+        self.run_pod_with(name, |_| {})
+    }
+
+    /// The same with a configuration that is changed first.
+    pub(crate) fn run_pod_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> anyhow::Result<Pod> {
         let logs = Utf8PathBuf::from(format!("/var/log/pods/{name}"));
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {logs}"))?;
-        let file = write(&format!("pod-{name}"), &spec::pod(name, logs.as_str()))?;
+        let mut config = spec::pod(name, logs.as_str());
+        change(&mut config);
+        let file = write(&format!("pod-{name}"), &config)?;
         let id = self.crictl.run(&["runp", &file])?;
         Ok(Pod { id, file, logs })
     }

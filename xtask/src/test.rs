@@ -20,8 +20,8 @@ use crate::run::{cargo, command, output, run, workspace};
 use crate::{critools, deps, images};
 
 /// Test targets and code that are only compiled when asked for; lints must see them all the same.
-const ALL_FEATURES: &str =
-    "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system,nexcage-tests/node";
+const ALL_FEATURES: &str = "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system,nexcage-tests/node,\
+     nexcage-zfs/zfs-tests";
 
 /// What there is to test.
 #[derive(Clone, Copy, ValueEnum)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -66,16 +67,27 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn pool_state(&self, pool: &str) -> io::Result<Option<String>>;
 }
 
+/// How long a busy dataset is waited for.
+const BUSY: Duration = Duration::from_secs(2);
+
 /// The kernel of this machine.
 #[derive(Debug)]
 pub(crate) struct Linux;
 
 /// Makes a mount that is nowhere yet. Needs no mount point, leaves no trace in the mount table, and ends
 /// with this process. Snapshots, and everything in a pool that is imported read-only, are read-only.
+///
+/// A dataset is busy while its last mount is being taken down or an administrator's command holds it, both of which pass:
+/// it is asked again for [`BUSY`].
 fn detached(name: &str) -> io::Result<OwnedFd> {
-    match new_mount(name, name.contains('@')) {
-        Err(Errno::ROFS) => Ok(new_mount(name, true)?),
-        mount => Ok(mount?),
+    let begun = Instant::now();
+    let mut read_only = name.contains('@');
+    loop {
+        match new_mount(name, read_only) {
+            Err(Errno::ROFS) if !read_only => read_only = true,
+            Err(Errno::BUSY) if begun.elapsed() < BUSY => std::thread::park_timeout(BUSY / 100),
+            mount => return Ok(mount?),
+        }
     }
 }
 

@@ -243,6 +243,11 @@ pub(crate) fn is_missing(error: &LayerStoreError) -> bool {
     matches!(error, LayerStoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
+/// Whether an error says that a dataset is in somebody's hands.
+pub(crate) fn is_busy(error: &LayerStoreError) -> bool {
+    matches!(error, LayerStoreError::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

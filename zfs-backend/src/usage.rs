@@ -12,7 +12,7 @@ use nexcage_image_store::{LayerStoreError, RootfsId, Usage};
 use tokio::sync::Semaphore;
 
 use crate::error::{Doing, Result, no_rootfs};
-use crate::names::is_missing;
+use crate::names::{is_busy, is_missing};
 use crate::records::Rootfs;
 use crate::store::Inner;
 use crate::zfs::Kind;
@@ -169,6 +169,8 @@ impl Inner {
                 Ok(usage) => sum.inodes = sum.inodes.saturating_add(usage.inodes),
                 // Removed meanwhile.
                 Err(LayerStoreError::NotFound { .. }) => {}
+                // Being removed, most likely. One of hundreds must not keep the sum from being told.
+                Err(e) if is_busy(&e) => {}
                 Err(e) => return Err(e),
             }
         }

@@ -7,11 +7,9 @@ use std::time::Duration;
 use nexcage_cni::{Cni, CniOptions};
 use nexcage_command::{Program, ProgramError};
 use nexcage_config::{CgroupDriver, Config};
-use nexcage_image_store::apply::ApplyLimits;
-use nexcage_image_store::{ImageStore, ImageStoreOptions};
+use nexcage_image_store::{ImageStore, ImageStoreOptions, LayerStore};
 use nexcage_lxc::{LxcBackend, LxcOptions};
 use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
-use nexcage_overlay::{OverlayOptions, OverlayStore};
 use nexcage_sandbox::{CgroupHost, CgroupTree, HostBackend, HostOptions, ensure_rootfs};
 use nexcage_systemd::{ScopeManager, SystemdScopes};
 use tokio::sync::Notify;
@@ -20,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::paths::OciPaths;
 use super::registries::registries;
-use super::{Backends, Paths, Runtime};
+use super::{Backends, Paths, Runtime, storage};
 use crate::containers::{load_default_profile, node_facts, raise_file_limit};
 use crate::error::{BoxError, Chain};
 use crate::inflight::Inflight;
@@ -48,7 +46,7 @@ pub(crate) enum AssembleError {
 }
 
 impl AssembleError {
-    fn step<E: Into<BoxError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(super) fn step<E: Into<BoxError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         move |source| Self::Step {
             doing,
@@ -70,7 +68,8 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         "cannot open {}",
         paths.database()
     )))?;
-    let images = open_images(&config, &paths).await?;
+    let storage = storage::open(&config, &paths, &store).await?;
+    let images = open_images(&config, &paths, storage.layers).await?;
     let cgroup_manager = if node.limits() {
         CgroupManager::Cgroupfs
     } else {
@@ -110,6 +109,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         container_facts,
         store,
         images,
+        storage_reason: storage.reason,
         backends,
         cgroups,
         oci,
@@ -145,26 +145,11 @@ fn find_node(config: &Config) -> Result<Node, AssembleError> {
     Ok(Node { cgroups, systemd })
 }
 
-async fn open_images(config: &Config, paths: &Paths) -> Result<ImageStore, AssembleError> {
-    let limits = &config.storage.layer_limits;
-    let overlay = OverlayOptions {
-        root: paths.overlay(),
-        run_dir: paths.run().to_owned(),
-        limits: ApplyLimits {
-            max_entries: limits.max_entries,
-            max_bytes: limits.max_bytes,
-            max_depth: usize::try_from(limits.max_depth).unwrap_or(usize::MAX),
-        },
-    };
-    let layers = tokio::task::spawn_blocking(move || OverlayStore::open(overlay))
-        .await
-        .map_err(AssembleError::step(
-            "opening the layer store was interrupted",
-        ))?
-        .map_err(AssembleError::step(format!(
-            "cannot open the layer store in {}",
-            paths.overlay()
-        )))?;
+async fn open_images(
+    config: &Config,
+    paths: &Paths,
+    layers: Arc<dyn LayerStore>,
+) -> Result<ImageStore, AssembleError> {
     let images = &config.images;
     let options = ImageStoreOptions {
         registries: registries(&config.images)
@@ -174,7 +159,7 @@ async fn open_images(config: &Config, paths: &Paths) -> Result<ImageStore, Assem
         max_layer_bytes: images.max_layer_bytes,
         pinned: images.pinned.clone(),
         credentials_file: images.credentials_file.as_ref().map(|f| f.to_path_buf()),
-        ..ImageStoreOptions::new(paths.images(), Arc::new(layers))
+        ..ImageStoreOptions::new(paths.images(), layers)
     };
     ImageStore::open(options)
         .await

@@ -5,6 +5,7 @@ mod backends;
 mod paths;
 mod registries;
 mod status;
+mod storage;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(crate) struct Runtime {
     /// Creations of pods and containers under way.
     pub(crate) creations: Inflight,
     pub(crate) images: ImageStore,
+    /// Why the storage driver is the one it is.
+    pub(crate) storage_reason: String,
     pub(crate) backends: Backends,
     pub(crate) cgroups: Arc<CgroupTree>,
     pub(crate) cni: Cni,

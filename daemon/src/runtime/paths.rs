@@ -69,6 +69,16 @@ impl Paths {
         self.root.join("overlay")
     }
 
+    /// Records of the `zfs` storage driver, and where its pool is mounted to be measured.
+    pub(crate) fn zfs(&self) -> Utf8PathBuf {
+        self.root.join("zfs")
+    }
+
+    /// Remembers which storage driver was chosen.
+    pub(crate) fn storage_driver(&self) -> Utf8PathBuf {
+        self.root.join("storage-driver")
+    }
+
     /// The tree every sandbox has as its root.
     pub(crate) fn sandbox_rootfs(&self) -> Utf8PathBuf {
         self.root.join("sandbox")

@@ -44,7 +44,7 @@ fn filter(config: &Logging) -> EnvFilter {
     EnvFilter::new(format!(
         "{libraries},nexcage={level},nexcage_cni={level},nexcage_command={level},\
          nexcage_image_store={level},nexcage_lxc={level},nexcage_oci_runtime={level},\
-         nexcage_overlay={level},nexcage_sandbox={level},nexcage_sqlite={level},\
+         nexcage_overlay={level},nexcage_zfs={level},nexcage_sandbox={level},nexcage_sqlite={level},\
          nexcage_systemd={level}"
     ))
 }

@@ -69,6 +69,7 @@ async fn info(runtime: &Runtime) -> HashMap<String, String> {
         "rootDir": runtime.paths.root(),
         "config": runtime.config,
         "storageDriver": runtime.images.layers().driver(),
+        "storageDriverReason": runtime.storage_reason,
         "cgroupDriver": if runtime.node.systemd { "systemd" } else { "cgroupfs" },
         "limits": runtime.node.limits(),
     });

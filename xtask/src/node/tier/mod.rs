@@ -24,6 +24,8 @@ use crate::run::{cargo, output, target_dir};
 
 /// The test program's name in the node.
 const TESTS: &str = "tests";
+/// The tests of the ZFS driver alone, on pools that they make themselves.
+const ZFS_TESTS: &str = "zfs-tests";
 /// This very program, which plays the demo there.
 const XTASK: &str = "xtask";
 
@@ -69,6 +71,14 @@ const STEPS: &[Step] = &[
     Step {
         name: "systemd",
         play: |bench, _| bench.test("systemd::", &[], 20 * MINUTE),
+    },
+    Step {
+        name: "zfs",
+        play: |bench, _| bench.zfs(),
+    },
+    Step {
+        name: "storage",
+        play: |bench, _| bench.test("storage::", &[], 20 * MINUTE),
     },
     Step {
         name: "upgrade",
@@ -166,7 +176,11 @@ impl Bench {
         let myself = std::env::current_exe().context("cannot find this program")?;
         let myself = Utf8PathBuf::try_from(myself).context("this program's path")?;
         let more = More {
-            programs: vec![(build_tests()?, TESTS), (myself, XTASK)],
+            programs: vec![
+                (build_tests("nexcage-tests", "node", "node")?, TESTS),
+                (build_tests("nexcage-zfs", "zfs-tests", "real")?, ZFS_TESTS),
+                (myself, XTASK),
+            ],
             files: vec![
                 (build_package(None)?, "nexcage.deb"),
                 (build_package(Some("upgrade"))?, "upgrade.deb"),
@@ -235,6 +249,13 @@ impl Bench {
             &format!("{}{}", more.concat(), test_line(arguments)),
             patience,
         )
+    }
+
+    /// The ZFS driver without a daemon.
+    fn zfs(&self) -> anyhow::Result<()> {
+        let line =
+            format!("RUST_BACKTRACE=0 /opt/nexcage/{ZFS_TESTS} --test-threads=1 --nocapture");
+        self.run("zfs", &line, 30 * MINUTE)
     }
 
     /// The demo, with systemd as init.
@@ -326,19 +347,19 @@ fn build_package(suffix: Option<&str>) -> anyhow::Result<Utf8PathBuf> {
     })
 }
 
-/// Builds the test program and says where it is.
-fn build_tests() -> anyhow::Result<Utf8PathBuf> {
-    println!("building the node's tests");
+/// Builds a test target of a crate, with the feature it needs, and says where it is.
+fn build_tests(package: &str, feature: &str, target: &str) -> anyhow::Result<Utf8PathBuf> {
+    println!("building the node's tests: {package}, {target}");
     let mut build = cargo();
     build
-        .args(["test", "--no-run", "--package", "nexcage-tests"])
-        .args(["--features", "node", "--test", "node"])
+        .args(["test", "--no-run", "--package", package])
+        .args(["--features", feature, "--test", target])
         .args(["--message-format", "json-render-diagnostics"]);
     let messages = output(build.stderr(Stdio::inherit()))?;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "node")
+        .filter(|message| message["target"]["name"] == target)
         .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
         .context("cargo did not say where it put the tests")
 }
