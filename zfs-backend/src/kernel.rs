@@ -60,7 +60,8 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn mounted(&self, path: &Utf8Path) -> io::Result<Option<String>>;
 
     /// Unmounts whatever is mounted at `path` and removes the mount point. A mount that is in use
-    /// leaves the tree at once and ends when its last user does.
+    /// leaves the tree at once and ends when its last user does. Without the mount point, copies of the mount in
+    /// other mount namespaces end as well, but not where it is the root directory.
     fn unmount(&self, path: &Utf8Path) -> io::Result<()>;
 
     /// How the pool is (`ONLINE`, `SUSPENDED`, ...), if it is imported.

@@ -48,16 +48,15 @@ async fn a_container_sees_its_layers_and_writes_beside_them() {
     let usage = store.rootfs_usage(&id("c1")).await.unwrap();
     assert_eq!(usage.inodes, 50);
     assert!((2_000_000..3_000_000).contains(&usage.bytes), "{usage:?}");
-    // And when only the container's namespace has the mount, or nobody.
-    let holder = Process::start("unshare", &["-m", "sleep", "600"]);
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // And when only somebody who is inside has the mount, or nobody.
+    let inside = std::fs::File::open(root.join("etc/a")).unwrap();
     store.unmount_rootfs(&id("c1")).await.unwrap();
     store.unmount_rootfs(&id("c1")).await.unwrap();
     assert!(!root.exists());
     drop(store);
     let store = place.open().await;
     assert_eq!(store.rootfs_usage(&id("c1")).await.unwrap(), usage);
-    drop(holder);
+    drop(inside);
     let sum = store.rootfses_usage().await.unwrap();
     assert_eq!(sum.inodes, 50);
     assert!(sum.bytes >= usage.bytes);
@@ -147,8 +146,7 @@ async fn a_busy_root_filesystem_goes_when_its_last_user_does() {
         .mount_readonly(&id("view"), &chain[0], MountOptions::default())
         .await
         .unwrap();
-    let holder = Process::start("unshare", &["-m", "sleep", "600"]);
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let inside = [&root, &view].map(|dir| std::fs::File::open(dir.join("etc/a")).unwrap());
     store.remove_rootfs(&id("busy")).await.unwrap();
     store.remove_rootfs(&id("view")).await.unwrap();
     assert!(!root.exists() && !view.exists());
@@ -185,7 +183,7 @@ async fn a_busy_root_filesystem_goes_when_its_last_user_does() {
     for chain in chain.iter().rev() {
         store.remove_layer(chain).await.unwrap();
     }
-    drop(holder);
+    drop(inside);
     place.settled(&[]).await;
 }
 
