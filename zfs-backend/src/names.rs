@@ -18,6 +18,9 @@ pub(crate) const ROOTFS: &str = "nexcage:rootfs";
 /// The store that a root dataset belongs to.
 pub(crate) const STORE: &str = "nexcage:store";
 
+/// The properties that were configured last, as they were written: ZFS shows some by other names.
+pub(crate) const CONFIGURED: &str = "nexcage:properties";
+
 /// What recovery needs to know of everything below the root dataset.
 pub(crate) const TREE: [&str; 3] = [ROLE, CHAIN, ROOTFS];
 

@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use crate::chores;
 use crate::error::{Doing, Result, foreign, refused};
 use crate::health::mount_fs;
-use crate::names::{Names, ROLE, STORE, TREE, common_properties, is, tags, with_base};
+use crate::names::{CONFIGURED, Names, ROLE, STORE, TREE, common_properties, is, tags, with_base};
 use crate::recover::{Disk, Known, plan};
 use crate::store::{Blocking, Inner};
 use crate::zfs::{Entry, Programs, Properties, Refusal, Zfs};
@@ -119,25 +119,29 @@ async fn make_datasets(inner: &Arc<Inner>, tree: &[Entry]) -> Result<()> {
 async fn set_properties(inner: &Arc<Inner>, wanted: &Properties) -> Result<()> {
     let datasets = [inner.names.images(), inner.names.containers()];
     let present = (inner.zfs.local(&datasets).await).doing_to("looking at", &datasets[0])?;
+    let configured: Vec<String> = wanted
+        .iter()
+        .map(|(p, value)| format!("{p}={value}"))
+        .collect();
+    let configured = configured.join(" ");
+    let none = Entry::default();
     for name in &datasets {
-        let none = Entry::default();
         let entry = present
             .iter()
             .find(|entry| entry.name == *name)
             .unwrap_or(&none);
+        if entry.local(CONFIGURED) == Some(&configured) {
+            continue;
+        }
         for property in common_properties() {
             if entry.local(property).is_some() && !wanted.contains_key(property) {
                 (inner.zfs.inherit(name, property).await)
                     .doing_to("setting the properties of", name)?;
             }
         }
-        let differ: Properties = (wanted.iter())
-            .filter(|(property, value)| entry.local(property) != Some(value.as_str()))
-            .map(|(property, value)| (property.clone(), value.clone()))
-            .collect();
-        if !differ.is_empty() {
-            (inner.zfs.set(name, &differ).await).doing_to("setting the properties of", name)?;
-        }
+        let mut all = wanted.clone();
+        all.insert(CONFIGURED.to_owned(), configured.clone());
+        (inner.zfs.set(name, &all).await).doing_to("setting the properties of", name)?;
     }
     let containers = present.iter().find(|entry| entry.name == datasets[1]);
     if containers.and_then(|entry| entry.local("snapdir")) == Some("disabled") {
@@ -149,7 +153,8 @@ async fn set_properties(inner: &Arc<Inner>, wanted: &Properties) -> Result<()> {
         .set(&datasets[1], &tags(&[("snapdir", "disabled")]))
         .await
     {
-        Err(e) if e.is(Refusal::Property) => Ok(()),
+        // What a read-only pool is good for, `check` says.
+        Err(e) if e.is(Refusal::Property) || e.is(Refusal::ReadOnly) => Ok(()),
         done => done.doing_to("setting the properties of", &datasets[1]),
     }
 }
