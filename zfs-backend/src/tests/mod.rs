@@ -1,8 +1,10 @@
 //! The store on the fake: see `zfs/fake.rs`. Unpacking needs root.
 
+mod checkpoints;
 mod crash;
 mod life;
 mod model;
+mod pools;
 
 use std::sync::Arc;
 
