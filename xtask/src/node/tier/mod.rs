@@ -29,6 +29,9 @@ const ZFS_TESTS: &str = "zfs-tests";
 /// This very program, which plays the demo there.
 const XTASK: &str = "xtask";
 
+/// Begins the names of tests' nodes; the number of their process follows.
+const NODE: &str = "test-";
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the journal and the like may take to come out.
@@ -186,8 +189,9 @@ impl Bench {
                 (build_package(Some("upgrade"))?, "upgrade.deb"),
             ],
         };
-        // By a name of its own, so that neither people's node nor another tier's is touched.
-        let dir = nodes().join(format!("test-{}", std::process::id()));
+        sweep()?;
+        // By a name of its own, so that neither people's node nor another test's is touched.
+        let dir = nodes().join(format!("{NODE}{}", std::process::id()));
         let machine = Parts::build()?.start(&dir, &more, Owner::ThisThread)?;
         let bench = Self {
             machine,
@@ -336,6 +340,17 @@ fn test_line(arguments: &str) -> String {
         "env RUST_BACKTRACE=0 PATH=/opt/nexcage:$PATH HOME=/root NEXCAGE_TEST_CRICTL=/opt/nexcage/crictl \
          NEXCAGE_TEST_CRITEST=/opt/nexcage/critest /opt/nexcage/{TESTS} {arguments}"
     )
+}
+
+/// Removes the nodes of tests that were killed. QEMU has ended with them.
+fn sweep() -> anyhow::Result<()> {
+    for dir in super::entries(&nodes())? {
+        let pid = dir.file_name().and_then(|name| name.strip_prefix(NODE));
+        if pid.is_some_and(|pid| !Utf8PathBuf::from("/proc").join(pid).exists()) {
+            super::remove(&dir)?;
+        }
+    }
+    Ok(())
 }
 
 /// The development build as a package, which is quicker to make.
