@@ -122,6 +122,8 @@ mod tests {
     fn the_profile_has_its_name_and_lets_its_containers_signal_each_other() {
         let text = std::str::from_utf8(TEXT).unwrap();
         assert!(text.contains(&format!("\nprofile {NAME} flags=")));
-        assert!(text.contains(&format!("signal (send,receive) peer={NAME},")));
+        for peer in [NAME, &format!("\"crun//&{NAME}\"")] {
+            assert!(text.contains(&format!("signal (send,receive) peer={peer},")));
+        }
     }
 }
