@@ -54,6 +54,15 @@ impl Inventory {
         Ok(Self(found))
     }
 
+    /// What has a word in its name, but for what the tests themselves need.
+    pub(crate) fn naming(&self, word: &str) -> Vec<String> {
+        let lines = self.0.iter().filter(|line| line.contains(word));
+        lines
+            .filter(|line| !line.contains("/opt/nexcage"))
+            .cloned()
+            .collect()
+    }
+
     /// What an earlier program has kept.
     pub(crate) fn read(file: &Utf8Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;

@@ -6,10 +6,12 @@
 //! Tests that are ignored are parts of scenarios, which the chore drives from outside: a node that loses its power
 //! cannot tell the tale. `xtask/src/node/scenarios.rs` has the other half.
 
+mod apparmor;
 mod churn;
 mod critest;
 mod inventory;
 mod node;
+mod package;
 mod power;
 mod storage;
 mod systemd;

@@ -84,6 +84,14 @@ const STEPS: &[Step] = &[
         play: |bench, _| bench.test("storage::", &[], 20 * MINUTE),
     },
     Step {
+        name: "apparmor",
+        play: |bench, _| bench.test("apparmor::", &[], 10 * MINUTE),
+    },
+    Step {
+        name: "package",
+        play: |bench, _| bench.test("package::", &[], 20 * MINUTE),
+    },
+    Step {
         name: "upgrade",
         play: |bench, _| bench.test("upgrade::", &[], 10 * MINUTE),
     },

@@ -1,0 +1,139 @@
+//! What the package installs: the unit's watchdog, the log file that may be rotated, and how all of it is taken away.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use nexcage_tests::{process, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::node::{PATIENCE, daemon, property, systemctl};
+use crate::systemd::{CONFIG, counting, goes_on};
+use crate::{Inventory, Node};
+
+const DROP_IN: &str = "/run/systemd/system/nexcage.service.d/50-watchdog.conf";
+const LOG: &str = "/var/log/nexcage/nexcage.log";
+
+#[test]
+fn a_daemon_that_hangs_is_ended_and_started_again() {
+    Node::test(|node| {
+        ensure!(
+            property("nexcage.service", "WatchdogUSec")? == "1min",
+            "the unit has no watchdog"
+        );
+        let counting = counting(node, "watched")?;
+        write(DROP_IN, "[Service]\nWatchdogSec=20s\n")?;
+        let played = systemctl(&["daemon-reload"]).and_then(|()| hang());
+        fs::remove_file(DROP_IN).with_context(|| format!("cannot remove {DROP_IN}"))?;
+        systemctl(&["daemon-reload"])?;
+        systemctl(&["restart", "nexcage.service"])?;
+        played?;
+        goes_on(node, &counting)
+    });
+}
+
+/// Stops the daemon's process and waits for another.
+fn hang() -> anyhow::Result<()> {
+    systemctl(&["restart", "nexcage.service"])?;
+    let first = daemon()?;
+    let restarts = property("nexcage.service", "NRestarts")?;
+    let pid = Pid::from_raw(first).context("no process")?;
+    kill_process(pid, Signal::STOP).context("cannot stop the daemon")?;
+    wait::until_true("systemd starts it again", 3 * PATIENCE, || {
+        Ok(daemon().is_ok_and(|pid| pid != first))
+    })?;
+    ensure!(
+        property("nexcage.service", "NRestarts")? != restarts,
+        "it was not systemd"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_log_file_that_was_renamed_is_opened_anew_on_reload() {
+    Node::test(|_| {
+        let before = read(CONFIG)?;
+        let mut config: Value = serde_json::from_str(&before).context("the configuration")?;
+        config["logging"]["file"] = LOG.into();
+        write(CONFIG, &config.to_string())?;
+        let rotated = rotate();
+        write(CONFIG, &before)?;
+        systemctl(&["restart", "nexcage.service"])?;
+        fs::remove_dir_all("/var/log/nexcage").context("cannot remove the logs")?;
+        rotated
+    });
+}
+
+/// As logrotate does.
+fn rotate() -> anyhow::Result<()> {
+    systemctl(&["restart", "nexcage.service"])?;
+    let said = read(LOG)?;
+    ensure!(said.contains("serving CRI"), "no log: {said}");
+    fs::rename(LOG, format!("{LOG}.1")).context("cannot rename the log")?;
+    systemctl(&["reload", "nexcage.service"])?;
+    wait::until_true("the log goes on", PATIENCE, || {
+        Ok(read(LOG).is_ok_and(|text| text.contains("configuration reloaded")))
+    })?;
+    ensure!(
+        !read(&format!("{LOG}.1"))?.contains("configuration reloaded"),
+        "the old file is written to"
+    );
+    Ok(())
+}
+
+#[test]
+fn removing_leaves_pods_and_purging_ends_them() {
+    Node::test(|node| {
+        let config = read(CONFIG)?;
+        let purged = remove_and_purge(node);
+        // What comes after needs the daemon, however this ended.
+        write(CONFIG, &config)?;
+        let arguments = ["--install", "--force-confold", "/opt/nexcage/nexcage.deb"];
+        dpkg(&arguments)?;
+        node.wait_until_it_serves()?;
+        purged
+    });
+}
+
+fn remove_and_purge(node: &Node) -> anyhow::Result<()> {
+    let before = Inventory::take()?;
+    let (pod, _, pid) = counting(node, "abandoned")?;
+    dpkg(&["--remove", "nexcage"])?;
+    ensure!(
+        property("nexcage.service", "ActiveState")? == "inactive",
+        "the daemon runs without its package"
+    );
+    ensure!(process::runs(pid), "the container ended with the package");
+    node.log_grows(&pod, "counter")?;
+
+    dpkg(&["--purge", "nexcage"])?;
+    wait::until_true("the container ends", PATIENCE, || Ok(!process::runs(pid)))?;
+    before.check()?;
+    let left = Inventory::take()?.naming("nexcage");
+    ensure!(left.is_empty(), "purging left:\n  {}", left.join("\n  "));
+    for path in [
+        "/etc/nexcage/config.json",
+        "/etc/apparmor.d/nexcage-default",
+    ] {
+        ensure!(!fs::exists(path)?, "{path} is left");
+    }
+    Ok(())
+}
+
+fn dpkg(arguments: &[&str]) -> anyhow::Result<()> {
+    process::run("dpkg", arguments, 5 * PATIENCE)?
+        .success()
+        .map(drop)
+}
+
+fn read(path: &str) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+fn write(path: &str, content: &str) -> anyhow::Result<()> {
+    let directory = camino::Utf8Path::new(path).parent();
+    directory
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(path, content))
+        .with_context(|| format!("cannot write {path}"))
+}
