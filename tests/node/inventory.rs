@@ -58,7 +58,7 @@ impl Inventory {
     pub(crate) fn naming(&self, word: &str) -> Vec<String> {
         let lines = self.0.iter().filter(|line| line.contains(word));
         lines
-            .filter(|line| !line.contains("/opt/nexcage"))
+            .filter(|line| !line.contains("/opt/nexcage") && *line != "dataset tank/nexcage")
             .cloned()
             .collect()
     }
