@@ -224,6 +224,12 @@ pub trait LayerStore: Send + Sync + fmt::Debug {
         options: MountOptions,
     ) -> Result<Utf8PathBuf, LayerStoreError>;
 
+    /// Takes away what the store has made for itself outside of its directory, once it keeps no layers and no root filesystems
+    /// any more. It cannot be used afterwards.
+    async fn dismantle(&self) -> Result<(), LayerStoreError> {
+        Ok(())
+    }
+
     /// Space all layers take.
     async fn layers_usage(&self) -> Result<Usage, LayerStoreError>;
 

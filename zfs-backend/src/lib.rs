@@ -64,6 +64,7 @@
 
 mod checkpoints;
 mod chores;
+mod dismantle;
 mod error;
 mod health;
 mod idmap;

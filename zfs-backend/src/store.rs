@@ -315,6 +315,10 @@ impl LayerStore for ZfsStore {
         self.run(self.inner.clone().remove_rootfs(id.clone())).await
     }
 
+    async fn dismantle(&self) -> Result<()> {
+        self.run(self.inner.clone().dismantle()).await
+    }
+
     async fn rootfses(&self) -> Result<Vec<RootfsId>> {
         let all = self.inner.records.all_rootfses().await?;
         Ok(all.into_iter().map(|rootfs| rootfs.id).collect())

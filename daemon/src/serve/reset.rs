@@ -51,6 +51,12 @@ async fn remove(config: Config) -> anyhow::Result<()> {
     runtime.cgroups.tidy().await;
     runtime.stopping.cancel();
     runtime.images.close().await;
+    runtime
+        .images
+        .layers()
+        .dismantle()
+        .await
+        .context("cannot take away what the storage driver has made")?;
     runtime.tasks.close();
     tokio::time::timeout(DRAIN, runtime.tasks.wait())
         .await

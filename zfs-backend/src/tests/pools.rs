@@ -192,3 +192,27 @@ async fn what_somebody_else_destroyed_is_not_found_and_can_be_pulled_again() {
     assert!(store.layers().await.unwrap().is_empty() && store.rootfses().await.unwrap().is_empty());
     stack(&store, &place, &["a", "b"]).await;
 }
+
+#[tokio::test]
+async fn a_dataset_is_given_back_as_it_was() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open().await;
+    let chain = stack(&store, &place, &["a"]).await;
+    create(&store, "c", &chain[0]).await.unwrap();
+    let kept = store.dismantle().await.unwrap_err();
+    assert!(text(&kept).contains("tank/n/containers"), "{}", text(&kept));
+    store.remove_rootfs(&id("c")).await.unwrap();
+    store.remove_layer(&chain[0]).await.unwrap();
+    store.dismantle().await.unwrap();
+    drop(store);
+    assert_eq!(place.fake.names(), Vec::<String>::new());
+    // Another store may have it now.
+    let mut options = place.options();
+    options.root = place.path().join("other");
+    ZfsStore::open_on(options, place.fake.clone(), place.fake.clone())
+        .await
+        .unwrap();
+}
