@@ -188,10 +188,10 @@ fn a_restore_that_is_broken_off_is_finished() {
         };
         run("echo one >/data")?;
         let first = nexcage(&["checkpoint", &id])?.trim().to_owned();
-        run("echo two >/data")?;
-        nexcage(&["checkpoint", &id])?;
         for step in STEPS {
             run("echo three >/data")?;
+            // A later one, so that going back takes a new generation of the dataset.
+            nexcage(&["checkpoint", &id])?;
             systemctl(&["set-environment", &format!("NEXCAGE_FAILPOINT={step}")])?;
             systemctl(&["restart", "nexcage.service"])?;
             node.wait_until_it_serves()?;
