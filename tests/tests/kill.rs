@@ -39,7 +39,12 @@ fn a_life_without_a_crash_leaves_nothing() {
 
 #[test]
 fn a_crash_at_any_step_is_cleaned_up() {
-    let failpoints = nexcage_failpoint::ALL;
+    // The ZFS driver needs a pool: its own tests and the node's kill it at its steps.
+    let failpoints: Vec<_> = nexcage_failpoint::ALL
+        .iter()
+        .copied()
+        .filter(|failpoint| !failpoint.starts_with("zfs."))
+        .collect();
     assert!(
         !failpoints.is_empty(),
         "no failpoints: nothing would be tested"
@@ -47,7 +52,7 @@ fn a_crash_at_any_step_is_cleaned_up() {
 
     let mut bad = Vec::new();
     let mut machine = None;
-    for failpoint in failpoints {
+    for failpoint in &failpoints {
         // A machine that was left in disorder would fail the next one too.
         let (here, baseline) = machine.take().unwrap_or_else(|| used_machine().unwrap());
         match crash_at(&here, failpoint, &baseline) {
