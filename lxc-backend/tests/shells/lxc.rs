@@ -165,6 +165,8 @@ async fn a_start_that_was_given_up_can_be_removed() {
             // At some step nobody goes on, and lxc-start is killed wherever it is.
             let start = machine.backend.start(&spec);
             let _ = tokio::time::timeout(Duration::from_millis(2 * step), start).await;
+            // What a thread was just doing for it, making a directory perhaps, is still done.
+            tokio::time::sleep(Duration::from_millis(50)).await;
             if step % 2 == 0 {
                 machine.backend.remove(&spec).await.unwrap();
             } else {
