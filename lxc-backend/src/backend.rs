@@ -10,7 +10,8 @@ use camino::Utf8PathBuf;
 use nexcage_command::{Command, CommandError, Program};
 use nexcage_sandbox::{
     CgroupTree, FirstError, IdMapping, PodCgroups, RunningSandbox, SandboxBackend, SandboxError,
-    SandboxId, SandboxSpec, SandboxState, SharedNamespaces, apply_sysctls, validate_spec,
+    SandboxId, SandboxInit, SandboxSpec, SandboxState, SharedNamespaces, apply_sysctls,
+    validate_spec,
 };
 
 use crate::check;
@@ -109,7 +110,15 @@ impl LxcBackend {
         apply_sysctls(init.pid, &spec.sysctls)
             .await
             .map_err(SandboxError::step(id, "set the sysctls"))?;
-        Ok(RunningSandbox { init, cgroups })
+        Ok(self.running(id, init, cgroups))
+    }
+
+    fn running(&self, id: &SandboxId, init: SandboxInit, cgroups: PodCgroups) -> RunningSandbox {
+        RunningSandbox {
+            init,
+            cgroups,
+            container: Some(self.cgroups.name(id)),
+        }
     }
 
     async fn write_config(
@@ -300,9 +309,17 @@ impl SandboxBackend for LxcBackend {
     async fn inspect(&self, spec: &SandboxSpec) -> Result<SandboxState, SandboxError> {
         let cgroups = self.locate(spec)?;
         Ok(match self.cgroups.init(&cgroups).await {
-            Some(init) => SandboxState::Running(RunningSandbox { init, cgroups }),
+            Some(init) => SandboxState::Running(self.running(&spec.id, init, cgroups)),
             None => SandboxState::Stopped,
         })
+    }
+
+    async fn update(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        let limited = self
+            .cgroups
+            .limit(&self.locate(spec)?, &spec.resources)
+            .await;
+        limited.map_err(SandboxError::step(&spec.id, "change the pod's limits"))
     }
 
     async fn stop(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {

@@ -19,6 +19,7 @@
 //!
 //! Start reading at [`LxcBackend`], then `config`.
 
+mod api;
 mod backend;
 mod check;
 mod config;
@@ -28,5 +29,11 @@ mod fixture;
 mod log;
 mod profile;
 
+pub use api::ClusterStatus;
+pub use api::CtStatus;
+pub use api::CtSummary;
+pub use api::Permissions;
+pub use api::Pve;
+pub use api::PveError;
 pub use backend::LxcBackend;
 pub use backend::LxcOptions;

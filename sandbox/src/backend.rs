@@ -135,6 +135,35 @@ pub struct RunningSandbox {
     pub init: SandboxInit,
     /// Where app containers, conmon and statistics belong.
     pub cgroups: PodCgroups,
+    /// The container's name as its own tools show it: `nexcage-<id>` in `lxc-ls`, the VMID in `pct list`. `None` where the shell is
+    /// no container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+/// What others made of a running sandbox, for backends whose containers an administrator can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// As it was made.
+    AsMade,
+    /// Its configuration was edited. The sandbox goes on as it is, and the edit is reported, not undone.
+    Edited(Vec<Edit>),
+    /// It was taken away: what still runs of it must be ended.
+    Lost {
+        /// What is missing, as a sentence without a full stop.
+        reason: String,
+    },
+}
+
+/// One difference between what a sandbox's pod wants and what its container's configuration says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// The key, as the administrator sees it.
+    pub key: String,
+    /// What nexcage wrote; `None` if it did not write the key.
+    pub ours: Option<String>,
+    /// What is there now; `None` if the key is gone.
+    pub theirs: Option<String>,
 }
 
 /// What a backend says of a sandbox that it once started.
@@ -173,6 +202,14 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
 
     /// What is there now.
     async fn inspect(&self, spec: &SandboxSpec) -> Result<SandboxState, SandboxError>;
+
+    /// Gives a running shell the limits that `spec.resources` now has.
+    async fn update(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
+
+    /// What others made of a running shell; asked from time to time. Changes nothing.
+    async fn audit(&self, _spec: &SandboxSpec) -> Result<Audit, SandboxError> {
+        Ok(Audit::AsMade)
+    }
 
     /// Ends the shell and every process in the pod's cgroups, and waits until they are gone. `Ok` when
     /// there is nothing.

@@ -84,7 +84,11 @@ impl HostBackend {
         let init = self.cgroups.init(&cgroups).await.ok_or_else(|| {
             SandboxError::step(id, "find the init")(io::Error::other("it ended at once"))
         })?;
-        Ok(RunningSandbox { init, cgroups })
+        Ok(RunningSandbox {
+            init,
+            cgroups,
+            container: None,
+        })
     }
 
     /// Lets crun make the namespaces and the waiting init, in the pod's cgroup.
@@ -199,9 +203,21 @@ impl SandboxBackend for HostBackend {
     async fn inspect(&self, spec: &SandboxSpec) -> Result<SandboxState, SandboxError> {
         let cgroups = self.locate(spec)?;
         Ok(match self.cgroups.init(&cgroups).await {
-            Some(init) => SandboxState::Running(RunningSandbox { init, cgroups }),
+            Some(init) => SandboxState::Running(RunningSandbox {
+                init,
+                cgroups,
+                container: None,
+            }),
             None => SandboxState::Stopped,
         })
+    }
+
+    async fn update(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        let limited = self
+            .cgroups
+            .limit(&self.locate(spec)?, &spec.resources)
+            .await;
+        limited.map_err(SandboxError::step(&spec.id, "change the pod's limits"))
     }
 
     async fn stop(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {

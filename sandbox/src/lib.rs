@@ -43,6 +43,8 @@ mod sysctl;
 mod tree;
 mod validate;
 
+pub use backend::Audit;
+pub use backend::Edit;
 pub use backend::IdMapping;
 pub use backend::NamespaceMode;
 pub use backend::PodResources;

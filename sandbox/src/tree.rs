@@ -120,6 +120,25 @@ impl CgroupTree {
         .await
     }
 
+    /// Changes the limits of a pod that runs. `Ok` where there can be none.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Io`], as for a limit below what is used.
+    pub async fn limit(
+        &self,
+        cgroups: &PodCgroups,
+        resources: &PodResources,
+    ) -> Result<(), CgroupError> {
+        let cgroups = cgroups.clone();
+        let resources = resources.clone();
+        blocking(move || match cgroups.controllers {
+            true => limits::write(&cgroups.container, &resources),
+            false => Ok(()),
+        })
+        .await
+    }
+
     /// Moves a process to a cgroup of a pod, which is made if its parent exists.
     ///
     /// # Errors
