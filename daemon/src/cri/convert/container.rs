@@ -483,5 +483,4 @@ pub(super) fn unknown_number(field: &str, number: i32) -> InvalidField {
 }
 
 #[cfg(test)]
-#[path = "container_tests.rs"]
 mod tests;
