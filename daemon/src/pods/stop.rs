@@ -65,7 +65,8 @@ pub(crate) async fn tear_down(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<
         blocking("unmounting the pod's /dev/shm", move || files.unmount_shm())
     );
     detached.and(stopped).and(unmounted)?;
-    pod.commit(&runtime.store, Lasting::Disk, |r| r.torn_down = true)
+    // After a power cut it is torn down again.
+    pod.commit(&runtime.store, Lasting::Process, |r| r.torn_down = true)
         .await?;
     tracing::info!(pod = record.id, "pod sandbox stopped");
     Ok(())

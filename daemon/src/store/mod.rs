@@ -1,8 +1,9 @@
 //! The database of pods and containers: `<root>/state.db`.
 //!
-//! What a call leaves behind is on disk when it is answered. The steps on the way survive the daemon, but may be lost in a power
+//! What a call made is on disk when it is answered. The steps on the way survive the daemon, but may be lost in a power
 //! cut ([`Lasting`]): what they tell of, processes, mounts and namespaces, does not survive that either, and what is on a
-//! disk is found by its name and swept.
+//! disk is found by its name and swept. So may be what a call took away: the record of what is gone is then there again, as one
+//! that has ended, and is removed a second time.
 //!
 //! Records are kept whole, as JSON, beside the few columns that SQLite itself must
 //! keep unique or follow. The inventory in memory answers every question; this file is only ever written, and read
@@ -34,7 +35,8 @@ const SCHEMA: &[&str] = &["
 /// What a change must survive once it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lasting {
-    /// The end of the daemon; a power cut only together with a later change of [`Disk`](Self::Disk). Takes no time.
+    /// The end of the daemon; a power cut after half a second, or together with a later change of [`Disk`](Self::Disk). Takes
+    /// no time.
     Process,
     /// A power cut.
     Disk,
@@ -119,13 +121,12 @@ impl Store {
     /// Forgets a pod. Its containers must be gone.
     pub(crate) async fn delete_pod(&self, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.db
-            .write(move |tx| {
-                tx.prepare_cached("DELETE FROM pods WHERE id = ?1")?
-                    .execute([id])?;
-                Ok(())
-            })
-            .await
+        self.put(Lasting::Process, move |tx| {
+            tx.prepare_cached("DELETE FROM pods WHERE id = ?1")?
+                .execute([id])?;
+            Ok(())
+        })
+        .await
     }
 
     /// Writes a container, new or changed.
@@ -150,13 +151,12 @@ impl Store {
     /// Forgets a container.
     pub(crate) async fn delete_container(&self, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.db
-            .write(move |tx| {
-                tx.prepare_cached("DELETE FROM containers WHERE id = ?1")?
-                    .execute([id])?;
-                Ok(())
-            })
-            .await
+        self.put(Lasting::Process, move |tx| {
+            tx.prepare_cached("DELETE FROM containers WHERE id = ?1")?
+                .execute([id])?;
+            Ok(())
+        })
+        .await
     }
 
     /// Proves that the database can be written.

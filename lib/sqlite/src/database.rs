@@ -6,6 +6,7 @@ use camino::Utf8Path;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::afterwards::Afterwards;
 use crate::migrate::migrate;
 
 /// Requests waiting for the writer. A request is a few hundred bytes and takes well
@@ -19,6 +20,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone, Debug)]
 pub struct Database {
     jobs: mpsc::Sender<Job>,
+    afterwards: Afterwards,
 }
 
 /// Why a database could not be opened or used.
@@ -95,6 +97,7 @@ impl Database {
             .map_err(open)?;
         migrate(&mut conn, scripts)?;
 
+        let afterwards = Afterwards::start(path).map_err(DatabaseError::Thread)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         std::thread::Builder::new()
             .name("sqlite".into())
@@ -104,7 +107,7 @@ impl Database {
                 }
             })
             .map_err(DatabaseError::Thread)?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, afterwards })
     }
 
     /// Runs `work` in one immediate transaction and commits it if it succeeds. When this
@@ -126,10 +129,10 @@ impl Database {
     }
 
     /// As [`write`](Self::write), but does not wait for the disk: the change survives the end of this process at once, and a
-    /// power cut from the end of the next `write` on, whose wait for the disk is for both. A power cut never keeps a later
-    /// change without an earlier one.
+    /// power cut from the end of the next `write` on, or after half a second. A power cut never keeps a later change without an
+    /// earlier one.
     ///
-    /// For a step on the way to a `write`, and for what is worth nothing after a power cut.
+    /// For a step on the way to a `write`, for what is worth nothing after a power cut, and for what is done again then.
     ///
     /// # Errors
     ///
@@ -141,7 +144,9 @@ impl Database {
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         // In WAL mode this leaves out the fsync of each commit, and no other (sqlite.org/pragma.html#pragma_synchronous).
-        self.transact("NORMAL", work).await
+        let written = self.transact("NORMAL", work).await;
+        self.afterwards.sync_soon();
+        written
     }
 
     async fn transact<T, E, F>(&self, synchronous: &'static str, work: F) -> Result<T, E>

@@ -15,6 +15,7 @@
 //!
 //! Start reading at [`Database`].
 
+mod afterwards;
 mod database;
 mod migrate;
 
