@@ -28,6 +28,7 @@ mod directory;
 mod fixture;
 mod log;
 mod profile;
+mod proxmox;
 
 pub use api::ClusterStatus;
 pub use api::CtStatus;
@@ -37,3 +38,7 @@ pub use api::Pve;
 pub use api::PveError;
 pub use backend::LxcBackend;
 pub use backend::LxcOptions;
+pub use proxmox::ProxmoxBackend;
+pub use proxmox::ProxmoxOptions;
+pub use proxmox::StartMode;
+pub use proxmox::post_stop;

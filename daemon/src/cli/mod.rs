@@ -1,7 +1,7 @@
 //! The command line: the daemon's front door, and a client of its socket.
 //!
-//! [`main`] looks at the first argument before anything else is set up: `hold` and `hybrid` are what nexcage has
-//! others run in its name, and a pod waits for them. Then clap reads the arguments (`args`), `daemon`
+//! [`main`] looks at the first argument before anything else is set up: `hold`, `hybrid` and `hook` are what
+//! nexcage has others run in its name, and a pod waits for them. Then clap reads the arguments (`args`), `daemon`
 //! and `reset` go to `crate::serve`, `config` runs by itself, and the others connect (`client`) and run on one
 //! thread. `proto` is the service that shows how far a pull is; `crate::admin` serves it.
 //!
@@ -21,6 +21,7 @@ mod delete;
 mod error;
 mod exec;
 mod follow;
+mod hook;
 mod human;
 mod images;
 mod info;
@@ -75,6 +76,7 @@ fn called_back(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     match args.next()?.to_str()? {
         "hold" => Some(nexcage_command::hold(args)),
         "hybrid" => Some(nexcage_oci_runtime::hybrid(args)),
+        "hook" => Some(hook::run(args)),
         _ => None,
     }
 }
