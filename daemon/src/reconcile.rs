@@ -111,7 +111,15 @@ async fn settle_ready(runtime: &Arc<Runtime>, pod: &Arc<Pod>) {
         Err(e) => Err(e),
     };
     match state {
-        Ok(SandboxState::Running(_)) => pods::watch(runtime, pod),
+        Ok(SandboxState::Running(_)) => {
+            pods::watch(runtime, pod);
+            let finished = pods::finish_update(runtime, pod).await;
+            report(
+                "finish changing the limits of pod sandbox",
+                &record.id,
+                finished,
+            );
+        }
         Ok(SandboxState::Stopped) => {
             tracing::info!(
                 pod = record.id,

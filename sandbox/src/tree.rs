@@ -120,7 +120,8 @@ impl CgroupTree {
         .await
     }
 
-    /// Changes the limits of a pod that runs. `Ok` where there can be none.
+    /// Makes the limits of a pod that runs those that are given: what is `None` becomes unlimited. `Ok` where there can be no
+    /// limits.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl CgroupTree {
         let cgroups = cgroups.clone();
         let resources = resources.clone();
         blocking(move || match cgroups.controllers {
-            true => limits::write(&cgroups.container, &resources),
+            true => limits::replace(&cgroups.container, &resources),
             false => Ok(()),
         })
         .await

@@ -7,7 +7,7 @@ use nexcage_tests::{Daemon, Machine, image, spec, wait};
 
 /// Failpoints that no request of this test reaches, each with the reason. They must not be reached: then
 /// they belong off this list.
-const NOT_REACHED: [(&str, &str); 7] = [
+const NOT_REACHED: [(&str, &str); 9] = [
     (
         "pod.netns-pinned",
         "a network is pinned afterwards for pods with a user namespace",
@@ -17,6 +17,8 @@ const NOT_REACHED: [(&str, &str); 7] = [
         "overlay.layer-mapped",
         "layers are mapped for pods with a user namespace",
     ),
+    ("pod.limits-recorded", "nobody changes a pod's limits"),
+    ("pod.limits-set", "nobody changes a pod's limits"),
     ("container.restoring", "checkpoints need ZFS"),
     ("container.ended-to-restore", "checkpoints need ZFS"),
     ("container.rolled-back", "checkpoints need ZFS"),

@@ -1,14 +1,16 @@
 //! Pod sandboxes: one file per transition.
 //!
-//! `run` makes one, `stop` ends and removes it, `watch` notices when it ends by itself; `network` and
+//! `run` makes one, `stop` ends and removes it, `watch` notices when it ends by itself, `update` changes its `limits`; `network` and
 //! `files` are what `run` and `stop` do outside the sandbox's backend. `record` says which phase allows what.
 
 mod files;
+mod limits;
 mod network;
 mod record;
 mod run;
 mod spec;
 mod stop;
+mod update;
 mod watch;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, watch as channel};
 
 pub(crate) use files::PodFiles;
+pub(crate) use limits::PodLimits;
 pub(crate) use record::PodPhase;
 pub(crate) use record::PodRecord;
 pub(crate) use run::run_pod;
@@ -29,6 +32,8 @@ pub(crate) use stop::remove_logs;
 pub(crate) use stop::remove_pod;
 pub(crate) use stop::stop_pod;
 pub(crate) use stop::tear_down;
+pub(crate) use update::finish_update;
+pub(crate) use update::update_resources;
 pub(crate) use watch::spawn as watch;
 
 use crate::store::{Lasting, Store, StoreError};

@@ -49,6 +49,9 @@ pub(crate) struct PodRecord {
     pub(crate) backend: String,
     /// What the backend was given.
     pub(crate) sandbox: SandboxSpec,
+    /// The limits in `sandbox` are being changed: those of the cgroup may still be others.
+    #[serde(default)]
+    pub(crate) limits_pending: bool,
     /// What the backend gave back, once it runs.
     pub(crate) running: Option<RunningSandbox>,
     /// The pinned network namespace; none with the host's network.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use nexcage_sandbox::{RunningSandbox, SandboxId, SandboxSpec, UserNamespace};
+use nexcage_sandbox::{
+    PodCgroups, PodResources, RunningSandbox, SandboxId, SandboxSpec, UserNamespace,
+};
 
 use super::files::PodFiles;
+use super::limits::{self, Above};
 use super::network::Network;
 use super::record::{PodPhase, PodRecord};
 use super::spec::PodSpec;
@@ -102,15 +105,21 @@ async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRe
     // Now, and not when the first container is made: a pod that asks for the impossible is refused as a whole.
     rootfs_properties(runtime, &spec.annotations, &handler)?;
     let id = new_id();
-    let sandbox = sandbox_spec(runtime, &id, &spec, &handler);
+    let mut sandbox = sandbox_spec(runtime, &id, &spec, &handler);
+    sandbox.resources = limits::effective(
+        &spec.resources,
+        &spec.overhead,
+        above(runtime, &spec, &sandbox).await,
+    );
     backend
         .validate(&sandbox)
-        .map_err(|e| runtime.backends.refusal(e))?;
+        .map_err(|e| runtime.backends.refusal("cannot start the pod sandbox", e))?;
     Ok(PodRecord {
         netns: network::has_own(spec.network).then(|| runtime.paths.netns(&id)),
         phase: PodPhase::Creating,
         created_at: crate::node::now(),
         backend: backend.name().to_owned(),
+        limits_pending: false,
         running: None,
         ips: Vec::new(),
         cni_result: None,
@@ -122,6 +131,19 @@ async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRe
     })
 }
 
+/// What kubelet limits in its own cgroup of the pod.
+async fn above(runtime: &Runtime, spec: &PodSpec, sandbox: &SandboxSpec) -> Above {
+    if !runtime.node.limits() || !limits::is_kubelets(&spec.cgroup_parent, &spec.uid) {
+        return Above::UNKNOWN;
+    }
+    // A parent that cannot be is refused by the backend, by name.
+    match runtime.cgroups.locate(sandbox) {
+        Ok(PodCgroups { pod, .. }) => Above::read(pod.parent().unwrap_or(&pod)).await,
+        Err(_) => Above::UNKNOWN,
+    }
+}
+
+/// All but the limits.
 fn sandbox_spec(runtime: &Runtime, id: &str, spec: &PodSpec, handler: &str) -> SandboxSpec {
     let mut sysctls = spec.sysctls.clone();
     if network::has_own(spec.network) && spec.user_namespace.is_none() {
@@ -150,7 +172,7 @@ fn sandbox_spec(runtime: &Runtime, id: &str, spec: &PodSpec, handler: &str) -> S
         user_namespace: spec.user_namespace.clone(),
         privileged: spec.privileged,
         sysctls,
-        resources: spec.resources.clone(),
+        resources: PodResources::default(),
         annotations: allowed_annotations(runtime, spec, handler),
         run_dir: runtime.paths.pod(id),
     }
@@ -228,7 +250,8 @@ async fn start_before_network(
 async fn start_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<RunningSandbox, OpError> {
     let backend = runtime.backends.get(&record.backend)?;
     let started = backend.start(&record.sandbox).await;
-    let running = started.map_err(|e| runtime.backends.refusal(e))?;
+    let running =
+        started.map_err(|e| runtime.backends.refusal("cannot start the pod sandbox", e))?;
     nexcage_failpoint::hit("pod.sandbox-started");
     Ok(running)
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use nexcage_sandbox::{NamespaceMode, PodResources, UserNamespace};
+use nexcage_sandbox::{NamespaceMode, UserNamespace};
 use serde::{Deserialize, Serialize};
+
+use super::limits::PodLimits;
 
 /// A pod's specification, kept in the database and echoed to kubelet as it came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +33,11 @@ pub(crate) struct PodSpec {
     pub(crate) user_namespace: Option<UserNamespace>,
     pub(crate) privileged: bool,
     pub(crate) sysctls: BTreeMap<String, String>,
-    pub(crate) resources: PodResources,
+    /// Of its containers together, or as they were changed last.
+    pub(crate) resources: PodLimits,
+    /// What the pod may use beyond its containers.
+    #[serde(default)]
+    pub(crate) overhead: PodLimits,
 }
 
 /// Contents of resolv.conf.
@@ -82,7 +88,8 @@ impl Default for PodSpec {
             user_namespace: None,
             privileged: false,
             sysctls: BTreeMap::new(),
-            resources: PodResources::default(),
+            resources: PodLimits::default(),
+            overhead: PodLimits::default(),
         }
     }
 }

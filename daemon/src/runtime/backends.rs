@@ -68,7 +68,8 @@ impl Backends {
     /// Whether new pods of the default handler can be made, and by whom.
     pub(crate) async fn check_default(&self) -> Result<&'static str, OpError> {
         let backend = self.choose("").await?;
-        backend.check().await.map_err(|e| self.refusal(e))?;
+        let checked = backend.check().await;
+        checked.map_err(|e| self.refusal("cannot start the pod sandbox", e))?;
         Ok(backend.name())
     }
 
@@ -80,7 +81,7 @@ impl Backends {
     }
 
     /// A backend's error in the caller's terms.
-    pub(crate) fn refusal(&self, error: SandboxError) -> OpError {
+    pub(crate) fn refusal(&self, doing: &'static str, error: SandboxError) -> OpError {
         match error {
             SandboxError::Unsupported {
                 backend,
@@ -95,7 +96,7 @@ impl Backends {
                 doing: e.to_string(),
                 source: None,
             },
-            e => OpError::failed("cannot start the pod sandbox", e),
+            e => OpError::failed(doing, e),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod assemble;
 mod backends;
+#[cfg(test)]
+mod fixture;
 mod paths;
 mod registries;
 mod status;
@@ -22,6 +24,8 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use assemble::assemble;
 pub(crate) use backends::Backends;
+#[cfg(test)]
+pub(crate) use fixture::Fixture;
 pub(crate) use paths::Paths;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;

@@ -79,6 +79,9 @@ pub const ALL: &[&str] = &[
     "pod.netns-pinned",
     "pod.network-attached",
     "pod.ready",
+    // New limits of a pod: the intent on record, then the cgroup.
+    "pod.limits-recorded",
+    "pod.limits-set",
     "container.recorded",
     "container.rootfs-mounted",
     "container.bundled",

@@ -5,4 +5,5 @@ mod asking;
 mod containers;
 mod existing;
 mod images;
+mod limits;
 mod pods;

@@ -1,8 +1,9 @@
 //! `PodSandboxConfig` to [`PodSpec`]. Every field of every message is named here: used, or refused.
 
 use nexcage_cri_api::v1;
-use nexcage_sandbox::{NamespaceMode, PodResources};
+use nexcage_sandbox::NamespaceMode;
 
+use super::pod_limits::{pod_limits, pod_overhead};
 use super::user_namespace::user_namespace;
 use crate::cri::invalid::InvalidField;
 use crate::pods::{Dns, PodSpec, PortMapping, Protocol};
@@ -188,22 +189,9 @@ fn linux_sandbox(
     }
     spec.cgroup_parent = cgroup_parent;
     spec.sysctls = sysctls.into_iter().collect();
-    // Overhead is part of what kubelet writes to the pod's own cgroup; it is bookkeeping here.
-    drop(overhead);
-    spec.resources = resources.map(|r| pod_resources(&r)).unwrap_or_default();
+    spec.resources = pod_limits("config.linux.resources", resources.unwrap_or_default())?;
+    spec.overhead = pod_overhead("config.linux.overhead", overhead.unwrap_or_default())?;
     security_context_of(security_context.unwrap_or_default(), spec)
-}
-
-/// The pod's limits. Zero is CRI's word for "not given".
-fn pod_resources(resources: &v1::LinuxContainerResources) -> PodResources {
-    let given = |value: i64| u64::try_from(value).ok().filter(|v| *v > 0);
-    PodResources {
-        memory_bytes: given(resources.memory_limit_in_bytes),
-        swap_bytes: None,
-        cpu_quota_us: given(resources.cpu_quota),
-        cpu_period_us: given(resources.cpu_period),
-        cpu_shares: given(resources.cpu_shares),
-    }
 }
 
 fn security_context_of(

@@ -143,6 +143,9 @@ fn pod_info(record: &PodRecord) -> HashMap<String, String> {
         "pid": init.unwrap_or(0),
         "backend": record.backend,
         "runtimeHandler": record.handler,
+        "container": record.running.as_ref().and_then(|r| r.container.as_ref()),
+        // In effect; `config` has them as they came.
+        "resources": record.sandbox.resources,
         "cgroups": record.running.as_ref().map(|r| &r.cgroups),
         "cniResult": record.cni_result,
         "config": record.spec,

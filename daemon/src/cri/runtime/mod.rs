@@ -346,12 +346,12 @@ impl RuntimeService for Pods {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<v1::UpdatePodSandboxResourcesRequest>,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        Err(unimplemented(
+        answer(
             "UpdatePodSandboxResources",
-            "a pod's own limits are kubelet's; containers are resized by UpdateContainerResources",
-        ))
+            pods::update_resources(&self.runtime, request.into_inner()).await,
+        )
     }
 
     type GetContainerEventsStream = Streaming<v1::ContainerEventResponse>;

@@ -63,3 +63,20 @@ pub(super) fn list(
     let items = convert::list_pods(&runtime.inventory, filter.unwrap_or_default());
     v1::ListPodSandboxResponse { items }
 }
+
+pub(super) async fn update_resources(
+    runtime: &Arc<Runtime>,
+    request: v1::UpdatePodSandboxResourcesRequest,
+) -> Result<v1::UpdatePodSandboxResourcesResponse, OpError> {
+    let v1::UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id,
+        overhead,
+        resources,
+    } = request;
+    let resources = convert::pod_limits("resources", resources.unwrap_or_default())?;
+    let overhead = overhead
+        .map(|o| convert::pod_overhead("overhead", o))
+        .transpose()?;
+    pods::update_resources(runtime, &pod_sandbox_id, resources, overhead).await?;
+    Ok(v1::UpdatePodSandboxResourcesResponse {})
+}
