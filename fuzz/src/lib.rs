@@ -14,7 +14,7 @@ mod reference;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("challenge", |data| {
         text(data, nexcage_image_store::fuzz::challenge);
     }),
@@ -27,6 +27,7 @@ pub const TARGETS: [Target; 9] = [
         nexcage_image_store::fuzz::manifest(data);
         nexcage_image_store::fuzz::image_config(data);
     }),
+    ("proxmox_answer", nexcage_lxc::fuzz::proxmox_answer),
     ("reference", |data| text(data, reference::reference)),
     ("seccomp", nexcage::fuzz::seccomp),
 ];

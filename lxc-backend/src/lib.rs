@@ -26,10 +26,14 @@ mod config;
 mod directory;
 #[cfg(test)]
 mod fixture;
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod profile;
 mod proxmox;
 
+pub use api::ApiClient;
+pub use api::ApiOptions;
 pub use api::ClusterStatus;
 pub use api::CtStatus;
 pub use api::CtSummary;

@@ -1,5 +1,6 @@
 //! Why Proxmox did not do what was asked.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A failed request or task.
@@ -7,10 +8,10 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum PveError {
     /// There is no such container, task or node.
-    #[error("Proxmox knows no {what}: {message}")]
+    #[error("Proxmox cannot {doing}: {message}")]
     NotFound {
-        /// What was asked for.
-        what: String,
+        /// What was asked for, as an imperative.
+        doing: String,
         /// Proxmox's words.
         message: String,
     },
@@ -53,12 +54,14 @@ pub enum PveError {
         message: String,
     },
     /// A task ended badly.
-    #[error("the Proxmox task {upid} failed: {exit_status}")]
+    #[error("the Proxmox task {upid} failed: {exit_status}{}", Tail(log))]
     Task {
         /// The task.
         upid: String,
         /// Its exit status: what Proxmox shows in the task list.
         exit_status: String,
+        /// The last lines of its log, which say more, if they could be had.
+        log: Vec<String>,
     },
     /// No answer, or none that can be understood.
     #[error("the Proxmox API at {url} cannot be used to {doing}")]
@@ -91,6 +94,16 @@ pub enum PveError {
 }
 
 impl PveError {
+    /// The path and the privilege, or several with `|` between them, that the token lacks.
+    pub fn missing_privilege(&self) -> Option<(&str, &str)> {
+        let Self::Forbidden { message, .. } = self else {
+            return None;
+        };
+        let (_, rest) = message.split_once("Permission check failed (")?;
+        let (path, privileges) = rest.split_once(')')?.0.split_once(", ")?;
+        path.starts_with('/').then_some((path, privileges))
+    }
+
     /// Whether the same request may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -105,5 +118,17 @@ impl PveError {
             | Self::Task { .. }
             | Self::Setup { .. } => false,
         }
+    }
+}
+
+/// Lines of a log, after what they explain.
+struct Tail<'a>(&'a [String]);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.0.join("; "))
     }
 }

@@ -27,13 +27,13 @@ pub trait Pve: Send + Sync + fmt::Debug {
     /// `GET /nodes/<node>/lxc/<vmid>/status/current`.
     async fn status(&self, vmid: u32) -> Result<CtStatus, PveError>;
 
-    /// `POST /nodes/<node>/lxc/<vmid>/status/start`; returns when the task has ended well.
+    /// `POST /nodes/<node>/lxc/<vmid>/status/start`; returns when the task has ended well, or at once if it runs already.
     async fn start(&self, vmid: u32) -> Result<(), PveError>;
 
-    /// `POST /nodes/<node>/lxc/<vmid>/status/stop`; returns when the task has ended well.
+    /// `POST /nodes/<node>/lxc/<vmid>/status/stop`; returns when the task has ended well, or at once if it does not run.
     async fn stop(&self, vmid: u32) -> Result<(), PveError>;
 
-    /// `POST /nodes/<node>/lxc/<vmid>/status/shutdown`; returns when the task has ended well.
+    /// `POST /nodes/<node>/lxc/<vmid>/status/shutdown`; returns when the task has ended well, or at once if it does not run.
     async fn shutdown(&self, vmid: u32, timeout: Duration) -> Result<(), PveError>;
 }
 
@@ -48,24 +48,51 @@ pub struct ClusterStatus {
     pub nodes: BTreeMap<String, bool>,
 }
 
-/// Privileges by path, `/vms` to `VM.Audit` and so on.
+/// Privileges by path, and whether each is also held below the path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Permissions(pub BTreeMap<String, Vec<String>>);
+pub struct Permissions(pub BTreeMap<String, BTreeMap<String, bool>>);
+
+/// Paths that Proxmox always lists if anything is held there. What is held above one that is missing was taken away there.
+const ALWAYS_LISTED: [&str; 8] = [
+    "/",
+    "/access",
+    "/access/groups",
+    "/nodes",
+    "/pool",
+    "/sdn",
+    "/storage",
+    "/vms",
+];
 
 impl Permissions {
-    /// Whether `privilege` is held on `path` or, by inheritance, above it.
+    /// Whether `privilege` is held on `path`: by what is granted there or else by the nearest grant above that goes further down.
+    /// Proxmox does not tell of a path below these where everything is taken away.
     pub fn has(&self, path: &str, privilege: &str) -> bool {
-        let mut path = path;
-        loop {
-            let held = self.0.get(if path.is_empty() { "/" } else { path });
-            if let Some(held) = held {
-                return held.iter().any(|name| name == privilege);
-            }
-            match path.rsplit_once('/') {
-                Some((above, _)) => path = above,
-                None => return false,
+        if let Some(held) = self.0.get(path) {
+            return held.contains_key(privilege);
+        }
+        let mut place = path;
+        while !ALWAYS_LISTED.contains(&place) || self.0.contains_key(place) {
+            let Some(above) = parent(place) else {
+                return false;
+            };
+            place = above;
+            if let Some(held) = self.0.get(place)
+                && held.values().any(|inherited| *inherited)
+            {
+                return held.get(privilege) == Some(&true);
             }
         }
+        false
+    }
+}
+
+/// The path above, if there is one.
+fn parent(path: &str) -> Option<&str> {
+    match path.rsplit_once('/')? {
+        ("", "") => None,
+        ("", _) => Some("/"),
+        (above, _) => Some(above),
     }
 }
 
@@ -107,15 +134,57 @@ pub struct CtStatus {
 mod tests {
     use super::*;
 
+    fn held(grants: &[(&str, &[(&str, bool)])]) -> Permissions {
+        let of = |privileges: &[(&str, bool)]| {
+            let named = privileges.iter();
+            named
+                .map(|(name, down)| ((*name).to_owned(), *down))
+                .collect()
+        };
+        let paths = grants.iter();
+        Permissions(
+            paths
+                .map(|(path, held)| ((*path).to_owned(), of(held)))
+                .collect(),
+        )
+    }
+
     #[test]
     fn privileges_are_inherited_until_a_path_of_its_own() {
-        let permissions = Permissions(BTreeMap::from([
-            ("/".to_owned(), vec!["Sys.Audit".to_owned()]),
-            ("/vms".to_owned(), vec!["VM.Audit".to_owned()]),
-        ]));
+        let permissions = held(&[
+            ("/", &[("Sys.Audit", true)]),
+            ("/nodes", &[("Sys.Audit", true)]),
+            ("/vms", &[("VM.Audit", true)]),
+        ]);
         assert!(permissions.has("/vms/900000", "VM.Audit"));
+        assert!(permissions.has("/vms", "VM.Audit"));
         assert!(!permissions.has("/vms/900000", "Sys.Audit"));
         assert!(permissions.has("/nodes/pve1", "Sys.Audit"));
+        assert!(permissions.has("/", "Sys.Audit"));
         assert!(!Permissions::default().has("/vms", "VM.Audit"));
+        assert!(!Permissions::default().has("/", "VM.Audit"));
+        assert!(!permissions.has("nonsense", "VM.Audit"));
+    }
+
+    #[test]
+    fn what_does_not_go_down_is_not_inherited() {
+        let permissions = held(&[
+            ("/", &[("VM.Audit", true), ("Sys.Audit", true)]),
+            ("/vms", &[("VM.PowerMgmt", false)]),
+            ("/nodes", &[("Sys.Audit", true), ("Sys.Modify", false)]),
+        ]);
+        assert!(permissions.has("/vms", "VM.PowerMgmt"));
+        assert!(!permissions.has("/vms/100", "VM.PowerMgmt"));
+        assert!(permissions.has("/vms/100", "VM.Audit"), "from above");
+        assert!(!permissions.has("/nodes/pve1", "Sys.Modify"));
+        assert!(permissions.has("/nodes/pve1", "Sys.Audit"));
+    }
+
+    #[test]
+    fn what_is_taken_away_is_not_inherited() {
+        let permissions = held(&[("/", &[("VM.Audit", true)])]);
+        assert!(!permissions.has("/vms", "VM.Audit"));
+        assert!(!permissions.has("/vms/100", "VM.Audit"));
+        assert!(permissions.has("/mapping/dir", "VM.Audit"));
     }
 }

@@ -1,0 +1,4 @@
+//! `proxmox_answer` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nexcage_fuzz::run("proxmox_answer", data));
