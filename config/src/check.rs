@@ -28,6 +28,7 @@ pub(crate) fn check(config: &Config, problems: &mut Vec<Problem>) {
     security(config, &mut notes);
     images(config, &mut notes);
     services(config, &mut notes);
+    proxmox(config, &mut notes);
     handlers(config, &mut notes);
 }
 
@@ -276,18 +277,42 @@ fn services(config: &Config, notes: &mut Notes<'_>) {
         "metrics.address",
         "must have a port from 1 to 65535",
     );
-    if let Some(proxmox) = &config.proxmox {
-        notes.demand(
-            proxmox.vmids.first <= proxmox.vmids.last,
-            "proxmox.vmids",
-            "`first` must not be above `last`",
-        );
-        notes.demand(
-            proxmox.start != ProxmoxStart::Api || proxmox.token_file.is_some(),
-            "proxmox.token_file",
-            "must be given where `start` is `api`",
-        );
-    }
+}
+
+fn proxmox(config: &Config, notes: &mut Notes<'_>) {
+    let Some(proxmox) = &config.proxmox else {
+        return;
+    };
+    let label = |name: &String| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let ends = name.starts_with('-') || name.ends_with('-');
+        !name.is_empty() && name.len() <= 63 && !ends && name.bytes().all(legal)
+    };
+    notes.demand(
+        proxmox.node.as_ref().is_none_or(label),
+        "proxmox.node",
+        "must be the name of a node: letters, digits and `-`, with no `-` at either end",
+    );
+    notes.demand(
+        proxmox.pve_dir.file_name().is_some(),
+        "proxmox.pve_dir",
+        "must be a directory of its own, not `/`",
+    );
+    notes.demand(
+        proxmox.api_url.as_str().starts_with("https://"),
+        "proxmox.api_url",
+        "must be an `https` URL: what is sent there is a secret",
+    );
+    notes.demand(
+        proxmox.vmids.first <= proxmox.vmids.last,
+        "proxmox.vmids",
+        "`first` must not be above `last`",
+    );
+    notes.demand(
+        proxmox.start != ProxmoxStart::Api || proxmox.token_file.is_some(),
+        "proxmox.token_file",
+        "must be given where `start` is `api`",
+    );
 }
 
 fn handlers(config: &Config, notes: &mut Notes<'_>) {

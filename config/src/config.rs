@@ -20,15 +20,16 @@ use crate::value::AbsolutePath;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The family of `default_backend`: what kind of shell a pod gets that names no runtime handler. Enough by
-    /// itself to choose the family's usual backend; where both keys are given, they must agree. Default: the
-    /// family of `default_backend`.
+    /// itself to choose the family's usual backend, which for `lxc` is `lxc`; where both keys are given, they must
+    /// agree. Default: the family of `default_backend`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Family>,
-    /// The backend of pods that name no runtime handler. Default: the backend `runtime` names, or `lxc`.
+    /// The backend of pods that name no runtime handler, and choose none by an annotation. Default: the backend
+    /// `runtime` names, or `lxc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_backend: Option<Backend>,
-    /// Gives a pod to the `host` backend when the `lxc` backend cannot work on this machine or cannot do what the
-    /// pod asks for. Without it such a pod is refused with the reason.
+    /// Gives a pod to the `host` backend when the `lxc` backend cannot work on this machine. Without it such a pod is
+    /// refused with the reason, as it always is when the `proxmox` backend cannot work.
     pub oci_fallback: bool,
     /// The directory where LXC keeps its containers (`lxc.lxcpath`).
     pub lxc_path: AbsolutePath,
@@ -66,11 +67,14 @@ pub struct Config {
     pub tracing: Tracing,
     /// Pods as Proxmox VE containers.
     ///
-    /// This build has no backend for Proxmox: the section is checked and nothing more.
+    /// The section, empty or not, says that this machine is a node of Proxmox VE; without it nexcage finds out by the
+    /// cluster file system at `/etc/pve`, and takes the defaults. Where neither is there, the handlers `nexcage`,
+    /// `nexcage-lxc` and `proxmox-lxc` are not offered, and a pod that names one is told what is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxmox: Option<Proxmox>,
     /// Runtime handlers by name, as `handler` of a Kubernetes RuntimeClass names them. The handler `""` is that of
-    /// pods without a RuntimeClass; it is always there and may be listed to set more than its backend.
+    /// pods without a RuntimeClass; it is always there and may be listed to set more than its backend. So are
+    /// `nexcage`, `nexcage-lxc` and `proxmox-lxc`, whose backend is `proxmox` unless they are listed with another.
     /// A name is a DNS label: at most 63 lower case letters, digits and `-`, with no `-` at either end.
     pub runtime_handlers: BTreeMap<String, RuntimeHandler>,
 }
@@ -107,6 +111,16 @@ impl Config {
             .unwrap_or(Backend::Lxc)
     }
 
+    /// Whether the file says that pods are to be containers of Proxmox VE, some or all.
+    pub fn names_proxmox(&self) -> bool {
+        let listed = self.runtime_handlers.values();
+        self.proxmox.is_some()
+            || self.default_backend() == Backend::Proxmox
+            || listed
+                .into_iter()
+                .any(|handler| handler.backend == Some(Backend::Proxmox))
+    }
+
     /// Directory where layers and images wait until they are unpacked.
     pub fn spool_dir(&self) -> camino::Utf8PathBuf {
         match &self.images.spool_dir {
@@ -128,13 +142,21 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// An LXC container.
+    /// An LXC container, plain (`lxc`) or of Proxmox VE (`proxmox`).
     Lxc,
     /// Namespaces of the host, without LXC.
     Host,
 }
 
 impl Family {
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lxc => "lxc",
+            Self::Host => "host",
+        }
+    }
+
     fn usual_backend(self) -> Backend {
         match self {
             Self::Lxc => Backend::Lxc,
@@ -151,6 +173,8 @@ impl Family {
 pub enum Backend {
     /// Each pod is a plain LXC container.
     Lxc,
+    /// Each pod is a container of Proxmox VE, which `pct list` and the web UI show.
+    Proxmox,
     /// Each pod is a set of namespaces held by one small process.
     Host,
 }
@@ -160,6 +184,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::Lxc => "lxc",
+            Self::Proxmox => "proxmox",
             Self::Host => "host",
         }
     }
@@ -167,7 +192,7 @@ impl Backend {
     /// What kind of shell it makes.
     pub fn family(self) -> Family {
         match self {
-            Self::Lxc => Family::Lxc,
+            Self::Lxc | Self::Proxmox => Family::Lxc,
             Self::Host => Family::Host,
         }
     }

@@ -170,10 +170,10 @@ fn is_container(value: &Value) -> bool {
 /// The parser's words, and more where it cannot know why.
 fn explain(path: &str, error: &serde_json::Error) -> String {
     let message = error.to_string();
-    let absent = match path {
-        "default_backend" if message.contains("`proxmox`") => "Proxmox backend",
-        _ if path.ends_with(".backend") && message.contains("`proxmox`") => "Proxmox backend",
-        _ => return message,
-    };
-    format!("{message} (this build has no {absent})")
+    if path == "runtime" && message.contains("`proxmox`") {
+        return format!(
+            "{message} (a family; `proxmox` is a backend of the family `lxc`, for `default_backend`)"
+        );
+    }
+    message
 }

@@ -9,6 +9,11 @@ use crate::value::{AbsolutePath, BaseUrl};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Proxmox {
+    /// The name of this node in its cluster. Default: what `<pve_dir>/local` points to, or else the host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Where Proxmox's cluster file system is mounted.
+    pub pve_dir: AbsolutePath,
     /// The numbers that pods' containers get. Nothing else in the cluster should use the range.
     pub vmids: VmidRange,
     /// Who starts the container.
@@ -17,7 +22,8 @@ pub struct Proxmox {
     pub api_url: BaseUrl,
     /// The certificate authority of the API server, PEM.
     pub ca_file: AbsolutePath,
-    /// A file, readable by root alone, with an API token as `user@realm!name=secret`.
+    /// A file, readable by root alone, with an API token as `user@realm!name=secret`. Needed where `start` is `api`;
+    /// elsewhere it lets `nexcage doctor` look at the cluster by its API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<AbsolutePath>,
 }
@@ -25,6 +31,8 @@ pub struct Proxmox {
 impl Default for Proxmox {
     fn default() -> Self {
         Self {
+            node: None,
+            pve_dir: AbsolutePath::constant("/etc/pve"),
             vmids: VmidRange::default(),
             start: ProxmoxStart::Direct,
             api_url: BaseUrl::constant("https://127.0.0.1:8006"),
@@ -34,15 +42,16 @@ impl Default for Proxmox {
     }
 }
 
-/// A range of VMIDs, both ends included.
+/// A range of VMIDs, both ends included. Of at most 8 digits: Proxmox names a container's interface after it, and the kernel
+/// takes 15 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VmidRange {
     /// The first.
-    #[schemars(range(min = 100, max = 999_999_999))]
+    #[schemars(range(min = 100, max = 99_999_999))]
     pub first: u32,
     /// The last, not below `first`.
-    #[schemars(range(min = 100, max = 999_999_999))]
+    #[schemars(range(min = 100, max = 99_999_999))]
     pub last: u32,
 }
 
@@ -59,8 +68,9 @@ impl Default for VmidRange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxmoxStart {
-    /// nexcage itself, with `lxc-start`: fast.
+    /// nexcage itself, with `lxc-start`: fast, and it needs no API.
     Direct,
-    /// Proxmox, asked through its API: needs `token_file`.
+    /// Proxmox, asked through its API: with a task in its log and its own checks, and many times slower. Needs
+    /// `token_file`.
     Api,
 }

@@ -17,7 +17,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "lxc.release",
     "lxc.template",
     "metrics",
-    "proxmox",
     "streaming",
     "tracing",
 ];

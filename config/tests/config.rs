@@ -146,18 +146,6 @@ fn unknown_keys_wrong_types_and_unknown_values_are_refused() {
 }
 
 #[test]
-fn what_this_build_lacks_is_refused_by_name() {
-    let words = &["this build has no Proxmox backend", "`lxc`", "`host`"];
-    refused(
-        &json!({"default_backend": "proxmox"}),
-        "default_backend",
-        words,
-    );
-    let handler = json!({"runtime_handlers": {"pve": {"backend": "proxmox"}}});
-    refused(&handler, "runtime_handlers.pve.backend", words);
-}
-
-#[test]
 fn root_filesystems_are_what_the_handler_or_the_default_says() {
     let config = parse(&json!({
         "storage": {"driver": "zfs", "zfs": {"dataset": "tank/nexcage"}, "rootfs": {"quota": "10Gi", "compression": "zstd"}},
@@ -488,7 +476,10 @@ fn backends_and_handlers_resolve() {
     assert_eq!(config.handler("vm").unwrap().backend, Backend::Lxc);
     assert_eq!(config.handler("other"), None);
     let names: Vec<String> = config.handlers().into_iter().map(|h| h.name).collect();
-    assert_eq!(names, ["", "same", "vm"]);
+    assert_eq!(
+        names,
+        ["", "nexcage", "nexcage-lxc", "proxmox-lxc", "same", "vm"]
+    );
     let same = config.handler("same").unwrap();
     assert!(same.allows_annotation("a.b/x") && same.allows_annotation("c"));
     assert!(!same.allows_annotation("cc") && !same.allows_annotation("a.c/x"));

@@ -43,7 +43,7 @@ fn full() -> Value {
         },
         "security": {"capabilities": ["CAP_KILL"]},
         "network": {"cache_dir": "/n"},
-        "proxmox": {"vmids": {"first": 100, "last": 200}, "start": "direct", "api_url": "https://a",
+        "proxmox": {"node": "n", "pve_dir": "/p", "vmids": {"first": 100, "last": 200}, "start": "direct", "api_url": "https://a",
             "ca_file": "/ca", "token_file": "/t"},
         "runtime_handlers": {"a": {"backend": "lxc", "annotations": ["b"], "privileged_without_host_devices": true}},
     });

@@ -13,7 +13,6 @@ mod inventory;
 mod node;
 mod package;
 mod power;
-mod settings;
 mod storage;
 mod systemd;
 mod upgrade;

@@ -67,6 +67,7 @@ mod chores;
 mod dismantle;
 mod error;
 mod health;
+mod idmap;
 mod images;
 mod kernel;
 mod layers;

@@ -101,7 +101,7 @@ async fn existing(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<String, OpEr
 
 /// Decides everything about the pod before anything is done.
 async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRecord, OpError> {
-    let backend = runtime.backends.choose(&handler).await?;
+    let backend = runtime.backends.choose(&handler, &spec.annotations).await?;
     // Now, and not when the first container is made: a pod that asks for the impossible is refused as a whole.
     rootfs_properties(runtime, &spec.annotations, &handler)?;
     let id = new_id();

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use nexcage_cni::{Cni, CniOptions};
 use nexcage_command::{Program, ProgramError};
-use nexcage_config::{CgroupDriver, Config};
+use nexcage_config::{Backend, CgroupDriver, Config};
 use nexcage_image_store::{ImageStore, ImageStoreOptions, LayerStore};
 use nexcage_lxc::{LxcBackend, LxcOptions};
 use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
-use nexcage_sandbox::{CgroupHost, CgroupTree, HostBackend, HostOptions, ensure_rootfs};
+use nexcage_sandbox::{
+    CgroupHost, CgroupTree, HostBackend, HostOptions, SandboxBackend, ensure_rootfs,
+};
 use nexcage_systemd::{ScopeManager, SystemdScopes};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::paths::OciPaths;
+use super::proxmox::ProxmoxNode;
 use super::registries::registries;
 use super::{Backends, Paths, Runtime, storage};
 use crate::containers::{load_default_profile, node_facts, raise_file_limit};
@@ -77,7 +80,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
     };
     let oci = oci_runtime(paths.oci(), cgroup_manager)?;
     let cgroups = cgroup_tree(&config, &node);
-    let backends = make_backends(&config, &paths, &cgroups).await?;
+    let backends = make_backends(&config, &paths, &cgroups, &store).await?;
     let tasks = TaskTracker::new();
     let container_facts = node_facts(&config).map_err(AssembleError::step(
         "cannot find out what containers may do on this node",
@@ -202,6 +205,7 @@ async fn make_backends(
     config: &Config,
     paths: &Paths,
     cgroups: &Arc<CgroupTree>,
+    store: &Store,
 ) -> Result<Backends, AssembleError> {
     let rootfs = paths.sandbox_rootfs();
     ensure_rootfs(&rootfs, &Program::find("catatonit", "catatonit")?)
@@ -209,18 +213,17 @@ async fn make_backends(
         .map_err(AssembleError::step(format!(
             "cannot make the sandbox's root in {rootfs}"
         )))?;
-    let lxc = LxcBackend::new(
-        LxcOptions {
-            lxc_path: config.lxc_path.to_path_buf(),
-            rootfs: rootfs.clone(),
-            id_base: config.lxc.idmap.base,
-            id_count: config.lxc.idmap.size,
-            apparmor: config.security.apparmor,
-            apparmor_profile: Some(config.security.apparmor_profile.clone()),
-            holder: Program::myself()?,
-        },
-        Arc::clone(cgroups),
-    );
+    let options = LxcOptions {
+        lxc_path: config.lxc_path.to_path_buf(),
+        rootfs: rootfs.clone(),
+        id_base: config.lxc.idmap.base,
+        id_count: config.lxc.idmap.size,
+        apparmor: config.security.apparmor,
+        apparmor_profile: Some(config.security.apparmor_profile.clone()),
+        holder: Program::myself()?,
+    };
+    let proxmox = make_proxmox(config, store, options.clone(), cgroups).await?;
+    let lxc = LxcBackend::new(options, Arc::clone(cgroups));
     // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.
     let sandboxes = oci_runtime(paths.oci_sandboxes(), CgroupManager::Disabled)?;
     let options = HostOptions {
@@ -228,5 +231,35 @@ async fn make_backends(
         holder: Program::myself()?,
     };
     let host = HostBackend::new(options, Arc::clone(cgroups), sandboxes);
-    Ok(Backends::new(Arc::new(lxc), Arc::new(host), config.clone()))
+    Ok(Backends::new(
+        Arc::new(lxc),
+        Arc::new(host),
+        proxmox,
+        config.clone(),
+    ))
+}
+
+/// The backend of Proxmox where it is configured or found; and where a pod was made by it, which must be ended some day.
+async fn make_proxmox(
+    config: &Config,
+    store: &Store,
+    lxc: LxcOptions,
+    cgroups: &Arc<CgroupTree>,
+) -> Result<Option<Arc<dyn SandboxBackend>>, AssembleError> {
+    let (looked_at, of) = (config.clone(), "cannot look for Proxmox");
+    let node = tokio::task::spawn_blocking(move || ProxmoxNode::find(&looked_at))
+        .await
+        .map_err(AssembleError::step(of))?;
+    let (pods, _) = store.load().await.map_err(AssembleError::step(of))?;
+    let name = Backend::Proxmox.name();
+    if !node.configured && !node.mounted && pods.iter().all(|pod| pod.backend != name) {
+        return Ok(None);
+    }
+    tracing::info!(
+        node = node.name,
+        pve_dir = %node.settings.pve_dir,
+        mounted = node.mounted,
+        "this machine is a node of Proxmox VE"
+    );
+    Ok(Some(Arc::new(node.backend(lxc, Arc::clone(cgroups))?)))
 }

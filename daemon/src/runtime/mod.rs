@@ -2,9 +2,11 @@
 
 mod assemble;
 mod backends;
+mod choice;
 #[cfg(test)]
 mod fixture;
 mod paths;
+mod proxmox;
 mod registries;
 mod status;
 mod storage;
@@ -27,6 +29,7 @@ pub(crate) use backends::Backends;
 #[cfg(test)]
 pub(crate) use fixture::Fixture;
 pub(crate) use paths::Paths;
+pub(crate) use proxmox::ProxmoxNode;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;
 

@@ -1,13 +1,22 @@
 //! Whether the daemon can do its work: what `Status` answers, found by looking.
 
-use super::Runtime;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nexcage_sandbox::SandboxBackend;
+
+use super::{ProxmoxNode, Runtime};
 use crate::containers::ensure_default_profile;
 use crate::error::Chain;
+
+/// What Proxmox may take to answer. kubelet asks every five seconds, and a cluster file system whose cluster has
+/// fallen apart may not answer at all.
+const PROXMOX_PATIENCE: Duration = Duration::from_secs(4);
 
 /// One condition of CRI's `RuntimeStatus`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// `RuntimeReady` or `NetworkReady`.
+    /// `RuntimeReady`, `NetworkReady` or `ProxmoxReady`.
     pub(crate) name: &'static str,
     /// Why not, as one word and one sentence; `None` when all is well.
     pub(crate) problem: Option<(&'static str, String)>,
@@ -15,18 +24,52 @@ pub(crate) struct Condition {
 
 /// Checks everything that pods need.
 pub(crate) async fn conditions(runtime: &Runtime) -> Vec<Condition> {
-    let (runtime_ready, network_ready) =
-        tokio::join!(runtime_problem(runtime), network_problem(runtime));
-    vec![
-        Condition {
-            name: "RuntimeReady",
-            problem: runtime_ready,
-        },
-        Condition {
-            name: "NetworkReady",
-            problem: network_ready,
-        },
-    ]
+    let (runtime_ready, network_ready, proxmox_ready) = tokio::join!(
+        runtime_problem(runtime),
+        network_problem(runtime),
+        proxmox_ready(runtime)
+    );
+    let condition = |name, problem| Condition { name, problem };
+    let mut conditions = vec![
+        condition("RuntimeReady", runtime_ready),
+        condition("NetworkReady", network_ready),
+    ];
+    conditions.extend(proxmox_ready);
+    conditions
+}
+
+/// Where this machine is a node of Proxmox: whether pods can be made there. It says nothing of the pods that run, nor of
+/// other handlers.
+async fn proxmox_ready(runtime: &Runtime) -> Option<Condition> {
+    let backend = runtime.backends.proxmox()?;
+    Some(Condition {
+        name: "ProxmoxReady",
+        problem: proxmox_problem(runtime, backend).await,
+    })
+}
+
+async fn proxmox_problem(
+    runtime: &Runtime,
+    backend: &Arc<dyn SandboxBackend>,
+) -> Option<(&'static str, String)> {
+    let error = match tokio::time::timeout(PROXMOX_PATIENCE, backend.check()).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error,
+        Err(_) => {
+            let seconds = PROXMOX_PATIENCE.as_secs();
+            return Some((
+                "ProxmoxTimeout",
+                format!("Proxmox has not answered for {seconds} s"),
+            ));
+        }
+    };
+    let config = runtime.config.clone();
+    let quorate = tokio::task::spawn_blocking(move || ProxmoxNode::find(&config).quorate());
+    let reason = match tokio::time::timeout(PROXMOX_PATIENCE, quorate).await {
+        Ok(Ok(Some(false))) => "ProxmoxNoQuorum",
+        _ => "ProxmoxNotReady",
+    };
+    Some((reason, Chain(&error).to_string()))
 }
 
 async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
@@ -50,5 +93,88 @@ async fn network_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
     match runtime.cni.status().await {
         Ok(_) => None,
         Err(e) => Some(("NetworkPluginNotReady", Chain(&e).to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nexcage_config::Proxmox;
+
+    use super::*;
+    use crate::error::OpError;
+    use crate::runtime::Fixture;
+
+    async fn problems(fixture: &Fixture) -> Vec<(&'static str, Option<&'static str>)> {
+        let conditions = conditions(&fixture.runtime).await;
+        let reason = |c: Condition| (c.name, c.problem.map(|(reason, _)| reason));
+        conditions.into_iter().map(reason).collect()
+    }
+
+    #[tokio::test]
+    async fn proxmox_has_a_condition_where_it_is() {
+        let fixture = Fixture::new().await;
+        let names: Vec<_> = problems(&fixture).await.into_iter().map(|p| p.0).collect();
+        assert_eq!(names, ["RuntimeReady", "NetworkReady"]);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_quorum_does_not_stop_the_node() {
+        let pve = tempfile::tempdir().unwrap();
+        let pve_dir = camino::Utf8Path::from_path(pve.path()).unwrap().to_owned();
+        let fixture = Fixture::with(|config| {
+            config.default_backend = Some(nexcage_config::Backend::Proxmox);
+            config.proxmox = Some(Proxmox {
+                pve_dir: nexcage_config::AbsolutePath::new(pve_dir.clone()).unwrap(),
+                ..Proxmox::default()
+            });
+        })
+        .await;
+        assert_eq!(problems(&fixture).await[2], ("ProxmoxReady", None));
+        let running = fixture.run("before", |_| {}).await;
+
+        fixture.proxmox.state().unavailable = Some("no quorum".into());
+        let members = r#"{"nodename": "a", "cluster": {"name": "c", "quorate": 0}}"#;
+        std::fs::write(pve_dir.join(".members"), members).unwrap();
+        let found = problems(&fixture).await;
+        assert_eq!(found[0], ("RuntimeReady", None));
+        assert_eq!(found[2], ("ProxmoxReady", Some("ProxmoxNoQuorum")));
+        assert!(running.record().phase.can_hold_containers());
+
+        let refused = fixture.try_run("during", "", |_| {}).await.unwrap_err();
+        assert!(
+            matches!(&*refused, OpError::Unavailable { doing, .. } if doing.contains("no quorum"))
+        );
+        let host = |spec: &mut crate::pods::PodSpec| {
+            let annotation = ("nexcage.runtime.backend".to_owned(), "host".to_owned());
+            spec.annotations.extend([annotation]);
+        };
+        let other = fixture.try_run("other", "", host).await.unwrap();
+        assert_eq!(other.record().backend, "host");
+    }
+
+    #[tokio::test]
+    async fn a_handler_without_its_backend_is_not_offered() {
+        let fixture = Fixture::new().await;
+        let names = |fixture: &Fixture| -> Vec<String> {
+            let handlers = fixture.runtime.backends.handlers();
+            handlers.into_iter().map(|h| h.name).collect()
+        };
+        assert_eq!(names(&fixture), [""]);
+        for (handler, annotation) in [("nexcage", None), ("", Some("proxmox"))] {
+            let annotate = |spec: &mut crate::pods::PodSpec| {
+                let value = annotation.map(|value: &str| value.to_owned());
+                let named = value.map(|value| ("nexcage.runtime.backend".to_owned(), value));
+                spec.annotations.extend(named);
+            };
+            let refused = fixture.try_run("web", handler, annotate).await.unwrap_err();
+            assert!(
+                matches!(&*refused, OpError::State(text) if text.contains("/etc/pve")),
+                "{refused}"
+            );
+        }
+        let there = Fixture::with(|config| config.proxmox = Some(Proxmox::default())).await;
+        assert_eq!(names(&there), ["", "nexcage", "nexcage-lxc", "proxmox-lxc"]);
+        let pod = there.try_run("web", "nexcage-lxc", |_| {}).await.unwrap();
+        assert_eq!(pod.record().backend, "proxmox");
     }
 }

@@ -15,7 +15,7 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
         .collect();
     let user_namespaces = user_namespaces(runtime);
     let handlers = runtime
-        .config
+        .backends
         .handlers()
         .into_iter()
         .map(|handler| v1::RuntimeHandler {
