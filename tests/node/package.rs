@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::node::{PATIENCE, daemon, property, systemctl};
-use crate::systemd::{CONFIG, counting, goes_on};
+use crate::settings::CONFIG;
+use crate::systemd::{counting, goes_on};
 use crate::{Inventory, Node};
 
 const DROP_IN: &str = "/run/systemd/system/nexcage.service.d/50-watchdog.conf";

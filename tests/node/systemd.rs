@@ -9,8 +9,7 @@ use serde_json::json;
 
 use crate::Node;
 use crate::node::{PATIENCE, daemon, property, systemctl};
-
-pub(crate) const CONFIG: &str = "/etc/nexcage/config.json";
+use crate::settings::CONFIG;
 
 /// A pod with a container that counts, and that container's process.
 pub(crate) fn counting(node: &Node, name: &str) -> anyhow::Result<(Pod, String, i32)> {

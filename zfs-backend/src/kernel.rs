@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
+use nexcage_image_store::idmap::set_idmap;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
-
-use crate::idmap::set_idmap;
 
 /// A dataset that is mounted nowhere, but open. It is unmounted when dropped, which may block.
 #[derive(Debug)]

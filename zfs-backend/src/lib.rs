@@ -67,7 +67,6 @@ mod chores;
 mod dismantle;
 mod error;
 mod health;
-mod idmap;
 mod images;
 mod kernel;
 mod layers;

@@ -217,7 +217,7 @@ impl Places {
     pub(crate) fn new(root: &Utf8Path, run: &Utf8Path) -> Self {
         Self {
             root: root.to_owned(),
-            fs: root.join("zfs"),
+            fs: root.join("fs"),
             mounts: run.join("rootfs"),
             mapped_mounts: run.join("mapped"),
         }

@@ -104,7 +104,7 @@ const STEPS: &[Step] = &[
         play: |bench, size| {
             let parallel = size.parallel.to_string();
             let environment = [("NEXCAGE_TEST_PARALLEL", parallel.as_str())];
-            bench.test("critest::", &environment, 45 * MINUTE)
+            bench.test("critest::", &environment, 90 * MINUTE)
         },
     },
     Step {
@@ -327,7 +327,8 @@ impl Bench {
              && journalctl --no-pager --output short-precise >journal.log \
              && (coredumpctl --no-pager list >cores.txt 2>&1 || true) \
              && (cp -r /var/lib/systemd/coredump cores || true) \
-             && (cp -r /var/log/critest critest && find critest -mindepth 1 ! -name 'critest.*' -delete || true)",
+             && cd /var/log && mkdir -p critest \
+             && find critest -name 'critest.*' -exec cp --parents -t collected {} +",
             COLLECTING,
         )?;
         ssh.fetch("/var/log/collected/.", &self.results)
