@@ -22,6 +22,9 @@ async fn live(place: &Place) {
         store.remove_rootfs(&id).await.unwrap();
     }
     let [one, two] = layers();
+    // A layer that nothing stands on goes while the one below stays.
+    let chain = stack(&store, place, &one).await;
+    store.remove_layer(&chain[1]).await.unwrap();
     let chain = stack(&store, place, &one).await;
     let other = stack(&store, place, &two).await;
     let root = rootfs(&store, "c", &chain[1]).await;
