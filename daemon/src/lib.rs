@@ -14,7 +14,7 @@
 //!   [`store`](crate) and the inventory.
 //! * `pods` and `containers` are the two state machines, one file per transition.
 //! * `store` is SQLite; `inventory` is the same in memory, for lists that never wait for a disk.
-//! * `reconcile` makes the database and the machine agree after a start.
+//! * `reconcile` makes the database and the machine agree, after a start and from time to time.
 //!
 //! # Tasks
 //!

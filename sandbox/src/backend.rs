@@ -218,8 +218,13 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Removes everything the backend ever made for it, stopping it first. `Ok` when there is nothing.
     async fn remove(&self, spec: &SandboxSpec) -> Result<(), SandboxError>;
 
+    /// Removes what crashes left that tells of no sandbox. Once, at the start, while no sandbox is being made.
+    async fn tidy(&self) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
     /// Ids of all sandboxes of this nexcage (by its name prefix) of which anything is left on the machine, running ones
-    /// too, for the reconciler. Those of other owners are never named; those of other backends may be, since cgroups
+    /// too, for the reconciler, which asks from time to time, while others are made and removed. Those of other owners are never named; those of other backends may be, since cgroups
     /// do not tell what made them: an id that the database knows is no leftover, whatever its backend.
     async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError>;
 

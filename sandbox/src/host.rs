@@ -235,6 +235,14 @@ impl SandboxBackend for HostBackend {
         }
     }
 
+    async fn tidy(&self) -> Result<(), SandboxError> {
+        let tidied = self.runtime.tidy().await;
+        tidied.map_err(|e| SandboxError::Unavailable {
+            backend: NAME,
+            reason: e.to_string(),
+        })
+    }
+
     async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError> {
         let unavailable = |e: &dyn std::error::Error| SandboxError::Unavailable {
             backend: NAME,
@@ -245,7 +253,6 @@ impl SandboxBackend for HostBackend {
             .leftovers()
             .await
             .map_err(|e| unavailable(&e))?;
-        self.runtime.tidy().await.map_err(|e| unavailable(&e))?;
         let containers = self.runtime.list().await.map_err(|e| unavailable(&e))?;
         ids.extend(containers.into_iter().map(SandboxId));
         ids.sort();

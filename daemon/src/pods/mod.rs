@@ -13,8 +13,10 @@ mod stop;
 mod update;
 mod watch;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use nexcage_sandbox::Edit;
 use tokio::sync::{Mutex, watch as channel};
 
 pub(crate) use files::PodFiles;
@@ -45,6 +47,16 @@ pub(crate) struct Pod {
     /// Held by whoever changes the pod, or makes, starts or removes one of its containers.
     pub(crate) lock: Mutex<()>,
     changed: channel::Sender<PodPhase>,
+    /// What the reconciler is up to.
+    notes: Notes,
+}
+
+/// What is known of a pod until the daemon ends, and found out anew by the next one.
+#[derive(Debug, Default)]
+struct Notes {
+    has_turn: AtomicBool,
+    edits: RwLock<Vec<Edit>>,
+    trouble: std::sync::Mutex<Option<String>>,
 }
 
 impl Pod {
@@ -54,6 +66,7 @@ impl Pod {
             record: RwLock::new(Arc::new(record)),
             lock: Mutex::new(()),
             changed,
+            notes: Notes::default(),
         })
     }
 
@@ -80,6 +93,63 @@ impl Pod {
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
         self.changed.send_replace(phase);
         Ok(())
+    }
+
+    /// Takes the reconciler's one turn with this pod; false if it is taken.
+    pub(crate) fn begin_turn(&self) -> bool {
+        !self.notes.has_turn.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives it back.
+    pub(crate) fn end_turn(&self) {
+        self.notes.has_turn.store(false, Ordering::Release);
+    }
+
+    /// What an administrator has changed in the configuration of its container.
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let edits = self.notes.edits.read();
+        edits.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of them; logs those that are new.
+    pub(crate) fn note_edits(&self, edits: Vec<Edit>) {
+        let mut known = self
+            .notes
+            .edits
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let record = self.record();
+        let container = record.running.as_ref().and_then(|r| r.container.as_deref());
+        for Edit { key, ours, theirs } in edits.iter().filter(|edit| !known.contains(edit)) {
+            tracing::warn!(
+                pod = record.id,
+                container,
+                key,
+                ours,
+                theirs,
+                "somebody else changed the configuration of the pod's container; it is left as it is"
+            );
+        }
+        if edits.is_empty() && !known.is_empty() {
+            tracing::info!(
+                pod = record.id,
+                container,
+                "the configuration of the pod's container is as it was made again"
+            );
+        }
+        *known = edits;
+    }
+
+    /// Takes note of what keeps the reconciler from its work, or that nothing does; whether that is new.
+    pub(crate) fn note_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self
+            .notes
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_new = *known != trouble;
+        *known = trouble;
+        is_new
     }
 
     /// Tells of every phase from now on.

@@ -59,6 +59,9 @@ pub(crate) struct PodRecord {
     pub(crate) ips: Vec<IpAddr>,
     /// The CNI result, for `crictl inspectp`.
     pub(crate) cni_result: Option<serde_json::Value>,
+    /// Why it ended without having been asked to.
+    #[serde(default)]
+    pub(crate) ended: Option<String>,
     /// Everything outside the record has been torn down: StopPodSandbox has nothing left to do.
     pub(crate) torn_down: bool,
 }

@@ -48,10 +48,10 @@ async fn find_or_create(
     let record = plan(runtime, spec, handler).await?;
     runtime.store.put_pod(&record, Lasting::Process).await?;
     let pod = Pod::new(record);
+    // Before anybody can find it: a pod that is being made, and that nobody holds, is taken for a wreck.
+    let _changing = pod.lock.lock().await;
     runtime.inventory.add_pod(Arc::clone(&pod));
     nexcage_failpoint::hit("pod.recorded");
-
-    let _changing = pod.lock.lock().await;
     match start(runtime, &pod).await {
         Ok(()) => {
             watch::spawn(runtime, &pod);
@@ -123,6 +123,7 @@ async fn plan(runtime: &Runtime, spec: PodSpec, handler: String) -> Result<PodRe
         running: None,
         ips: Vec::new(),
         cni_result: None,
+        ended: None,
         torn_down: false,
         id,
         spec,

@@ -59,6 +59,7 @@ async fn mark_ended(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> bool {
     let marked = pod
         .commit(&runtime.store, Lasting::Disk, |r| {
             r.phase = PodPhase::NotReady;
+            r.ended = Some("the first process of its sandbox has ended".to_owned());
         })
         .await;
     if let Err(error) = &marked {

@@ -32,6 +32,7 @@ pub(crate) use paths::Paths;
 pub(crate) use proxmox::ProxmoxNode;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;
+pub(crate) use status::proxmox_ready;
 
 use crate::containers::{ContainerRecord, NodeFacts};
 use crate::error::{Chain, OpError};

@@ -40,7 +40,7 @@ pub(crate) async fn conditions(runtime: &Runtime) -> Vec<Condition> {
 
 /// Where this machine is a node of Proxmox: whether pods can be made there. It says nothing of the pods that run, nor of
 /// other handlers.
-async fn proxmox_ready(runtime: &Runtime) -> Option<Condition> {
+pub(crate) async fn proxmox_ready(runtime: &Runtime) -> Option<Condition> {
     let backend = runtime.backends.proxmox()?;
     Some(Condition {
         name: "ProxmoxReady",

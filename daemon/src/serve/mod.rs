@@ -91,6 +91,7 @@ async fn serve(
         .context("cannot take over what the last run left")?;
     runtime.spawn_collector();
     runtime.spawn_sweeper();
+    reconcile::spawn_periodic(&runtime);
 
     let listener = claim.listen()?;
     let control = signals::spawn(&runtime, config_path, logging, notifier)?;

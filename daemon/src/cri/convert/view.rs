@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nexcage_cri_api::v1;
-use nexcage_sandbox::NamespaceMode;
+use nexcage_sandbox::{Edit, NamespaceMode};
 
 use super::user_namespace::mapping_messages;
 use crate::containers::config::{ImageSpec, Mount, MountSource, Propagation, Resources};
 use crate::containers::{Container, ContainerPhase, ContainerRecord};
 use crate::inventory::Inventory;
-use crate::pods::{PodPhase, PodRecord};
+use crate::pods::{Pod, PodPhase, PodRecord};
 
 /// `ListPodSandbox`, newest first.
 pub(crate) fn list_pods(
@@ -68,10 +68,11 @@ fn pod_state(phase: PodPhase) -> v1::PodSandboxState {
 
 /// `PodSandboxStatus`.
 pub(crate) fn pod_status(
-    record: &PodRecord,
+    pod: &Pod,
     containers: &[Arc<Container>],
     verbose: bool,
 ) -> v1::PodSandboxStatusResponse {
+    let record = &pod.record();
     let containers_statuses = containers
         .iter()
         .map(|c| c.record())
@@ -95,7 +96,7 @@ pub(crate) fn pod_status(
             runtime_handler: record.handler.clone(),
         }),
         info: if verbose {
-            pod_info(record)
+            pod_info(record, &pod.edits())
         } else {
             HashMap::new()
         },
@@ -136,13 +137,16 @@ fn namespaces(record: &PodRecord) -> v1::NamespaceOption {
     }
 }
 
-fn pod_info(record: &PodRecord) -> HashMap<String, String> {
+fn pod_info(record: &PodRecord, edits: &[Edit]) -> HashMap<String, String> {
     let init = record.running.as_ref().map(|r| r.init.pid);
     let netns = record.netns.as_ref();
     let info = serde_json::json!({
         "pid": init.unwrap_or(0),
         "backend": record.backend,
         "runtimeHandler": record.handler,
+        // By whoever else can reach the container: it goes on as it was made.
+        "edits": edits,
+        "ended": record.ended,
         "container": record.running.as_ref().and_then(|r| r.container.as_ref()),
         // In effect; `config` has them as they came.
         "resources": record.sandbox.resources,

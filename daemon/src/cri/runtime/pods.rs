@@ -52,7 +52,7 @@ pub(super) fn status(
     } = request;
     let pod = runtime.inventory.pod(&pod_sandbox_id)?;
     let containers = runtime.inventory.containers_of(&pod.record().id);
-    Ok(convert::pod_status(&pod.record(), &containers, verbose))
+    Ok(convert::pod_status(&pod, &containers, verbose))
 }
 
 pub(super) fn list(
