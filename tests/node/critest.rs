@@ -8,10 +8,14 @@ use nexcage_tests::critest::{self, Critest};
 use nexcage_tests::known_failures::KnownFailures;
 use serde_json::json;
 
+use crate::node::systemctl;
 use crate::{Node, settings};
 
 /// Its reports, for those who read them afterwards.
 const REPORTS: &str = "/var/log/critest";
+
+/// Where the kernel shows AppArmor.
+const APPARMOR: &str = "/sys/kernel/security/apparmor";
 
 /// The daemon's data while it is on overlay.
 const OVERLAY_ROOT: &str = "/var/lib/nexcage-overlay";
@@ -56,6 +60,21 @@ fn play(storage: &str) -> anyhow::Result<()> {
         parallel,
         seconds: 40 * 60,
     }
-    .run()?;
-    critest::judge(&specs, &known)
+    .run();
+    tidy()?;
+    critest::judge(&specs?, &known)
+}
+
+/// Removes what critest itself makes and leaves.
+fn tidy() -> anyhow::Result<()> {
+    let profiles = fs::read_to_string(format!("{APPARMOR}/profiles"))
+        .context("cannot read which AppArmor profiles there are")?;
+    // `name (mode)` each.
+    let names = profiles.lines().filter_map(|line| line.split(' ').next());
+    for name in names.filter(|name| name.starts_with("cri-validate-apparmor-")) {
+        fs::write(format!("{APPARMOR}/.remove"), name)
+            .with_context(|| format!("cannot remove the AppArmor profile {name}"))?;
+    }
+    // The parent that some of its pods name, as kubelet does.
+    systemctl(&["stop", "test.slice"])
 }

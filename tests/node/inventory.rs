@@ -51,6 +51,7 @@ impl Inventory {
         for directory in DIRECTORIES {
             add("path", paths(directory.into()));
         }
+        found.retain(|line| !is_made_once(line));
         Ok(Self(found))
     }
 
@@ -90,6 +91,17 @@ impl Inventory {
         }
         Ok(())
     }
+}
+
+/// What the first pod of its kind makes for all that follow.
+fn is_made_once(line: &str) -> bool {
+    // CNI's plugin for ports; what is in `CNI-HOSTPORT-DNAT` belongs to pods.
+    let chains = line.starts_with("nat ")
+        && line.contains("CNI-HOSTPORT-")
+        && !line.starts_with("nat -A CNI-HOSTPORT-DNAT");
+    // Profiles that crun has compiled, for as long as the machine runs.
+    let compiled = line.starts_with("path /run/nexcage/oci/c/.cache");
+    chains || compiled || line == "path /var/lib/nexcage/logs"
 }
 
 /// The lines a program prints.
