@@ -20,16 +20,12 @@
 //! Start reading at [`LxcBackend`], then `config`.
 
 mod api;
-mod backend;
-mod check;
-mod config;
-mod directory;
+mod container;
 #[cfg(test)]
 mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
-mod log;
-mod profile;
+mod plain;
 mod proxmox;
 
 pub use api::ApiClient;
@@ -40,8 +36,8 @@ pub use api::CtSummary;
 pub use api::Permissions;
 pub use api::Pve;
 pub use api::PveError;
-pub use backend::LxcBackend;
-pub use backend::LxcOptions;
+pub use container::LxcOptions;
+pub use plain::LxcBackend;
 pub use proxmox::ProxmoxBackend;
 pub use proxmox::ProxmoxOptions;
 pub use proxmox::StartMode;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use nexcage_command::Program;
 
-use crate::LxcOptions;
 use crate::api::Pve;
+use crate::container::LxcOptions;
 
 /// What the `proxmox` backend needs to know.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use camino::Utf8Path;
-use nexcage_sandbox::{INIT, INIT_CGROUP, IdMapping, NamespaceMode, PodCgroups, SandboxSpec};
+use nexcage_sandbox::{INIT, INIT_CGROUP, IdMapping, NamespaceMode, SandboxSpec};
 use rustix::fs::StatVfsMountFlags;
 
 /// What a sandbox's configuration depends on beside its spec.
@@ -13,8 +13,6 @@ pub(crate) struct Shell<'a> {
     pub(crate) rootfs: &'a Utf8Path,
     /// How the mount it lies on records access times, from [`atime_option`].
     pub(crate) atime: &'a str,
-    /// The pod's cgroups.
-    pub(crate) cgroups: &'a PodCgroups,
     /// Path of the pod's own cgroup below the cgroup mount points.
     pub(crate) relative_pod: &'a Utf8Path,
     /// User and group ids where the spec names none.
@@ -24,6 +22,8 @@ pub(crate) struct Shell<'a> {
     pub(crate) shared: Option<Shared<'a>>,
     /// AppArmor profile; `None` where the kernel has no AppArmor.
     pub(crate) apparmor_profile: Option<&'a str>,
+    /// Command that LXC's shell runs when the container has stopped.
+    pub(crate) post_stop: &'a str,
 }
 
 /// Paths of namespaces that the container joins.
@@ -37,7 +37,7 @@ pub(crate) struct Shared<'a> {
 
 /// The text of lxc.container.conf(5). Pure.
 pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
-    let mut config = Config::default();
+    let mut config = Lines::default();
     config.comment(&format!(
         "Pod {}/{}, made by nexcage and removed with the pod.",
         spec.namespace, spec.name
@@ -85,7 +85,7 @@ pub(crate) fn atime_option(flags: StatVfsMountFlags) -> &'static str {
 /// LXC writes a profile for the container and loads it.
 pub(crate) const GENERATED_PROFILE: &str = "generated";
 
-fn users(config: &mut Config, spec: &SandboxSpec, ids: IdMapping) {
+fn users(config: &mut Lines, spec: &SandboxSpec, ids: IdMapping) {
     let (uids, gids) = match &spec.user_namespace {
         Some(users) => (users.uids.as_slice(), users.gids.as_slice()),
         None => (&[ids][..], &[ids][..]),
@@ -98,7 +98,7 @@ fn users(config: &mut Config, spec: &SandboxSpec, ids: IdMapping) {
     }
 }
 
-fn network(config: &mut Config, spec: &SandboxSpec) {
+fn network(config: &mut Lines, spec: &SandboxSpec) {
     // sysfs can be mounted only over a network namespace of the container's own user namespace. catatonit does
     // not miss it.
     let mounts = match (spec.network, &spec.netns) {
@@ -118,7 +118,7 @@ fn network(config: &mut Config, spec: &SandboxSpec) {
     config.set("lxc.mount.auto", mounts);
 }
 
-fn cgroups(config: &mut Config, shell: &Shell<'_>) {
+fn cgroups(config: &mut Lines, shell: &Shell<'_>) {
     let pod = shell.relative_pod;
     config.set("lxc.cgroup.relative", "0");
     config.set("lxc.cgroup.dir.monitor", &format!("{pod}/monitor"));
@@ -126,31 +126,22 @@ fn cgroups(config: &mut Config, shell: &Shell<'_>) {
     config.set("lxc.cgroup.dir.monitor.pivot", pod.as_str());
     config.set("lxc.cgroup.dir.container", &format!("{pod}/ct"));
     config.set("lxc.cgroup.dir.container.inner", INIT_CGROUP);
-    config.set("lxc.hook.post-stop", &post_stop(&shell.cgroups.container));
+    config.set("lxc.hook.post-stop", shell.post_stop);
 }
 
-/// A command that ends the app containers when the sandbox has ended, however it ended, with no daemon needed: their
-/// process namespaces are children of the host's, so they do not die with it.
-///
-/// LXC runs it with three words of its own behind it, which become the shell's `$0` to `$2`. It must succeed when LXC has
-/// already removed the cgroup.
-fn post_stop(container: &Utf8Path) -> String {
-    let kill = container.join("cgroup.kill");
-    format!("/bin/sh -c 'test ! -e {kill} || echo 1 >{kill}'")
-}
-
-#[derive(Default)]
-struct Config {
+/// Lines of a configuration under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
     text: String,
 }
 
-impl Config {
+impl Lines {
     /// One `key = value` line. A line break in a value would be another key: it becomes a space.
-    fn set(&mut self, key: &str, value: &str) {
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.text, "{key} = {}", value.replace(['\n', '\r'], " "));
     }
 
-    fn comment(&mut self, text: &str) {
+    pub(crate) fn comment(&mut self, text: &str) {
         let _ = writeln!(self.text, "# {}", text.replace(['\n', '\r'], " "));
     }
 }
@@ -165,17 +156,9 @@ mod tests {
     const POD: &str = "kubepods.slice/kubepods-burstable.slice/nexcage-0123.scope";
 
     fn built(spec: &SandboxSpec, apparmor_profile: Option<&str>) -> String {
-        let pod = Utf8Path::new("/sys/fs/cgroup").join(POD);
-        let cgroups = PodCgroups {
-            monitor: pod.join("monitor"),
-            container: pod.join("ct"),
-            pod,
-            controllers: true,
-        };
         let shell = Shell {
             rootfs: "/usr/lib/nexcage/sandbox".into(),
             atime: "relatime",
-            cgroups: &cgroups,
             relative_pod: POD.into(),
             ids: IdMapping {
                 container_id: 0,
@@ -187,6 +170,7 @@ mod tests {
                 uts: "/proc/123/fd/8",
             }),
             apparmor_profile,
+            post_stop: "/bin/true",
         };
         config(spec, &shell).replace(std::env::consts::ARCH, "<arch>")
     }

@@ -8,7 +8,7 @@ use nexcage_command::{Command, Program};
 use nexcage_sandbox::{CgroupTree, INIT};
 use rustix::fs::{Access, access};
 
-use crate::backend::LxcOptions;
+use super::options::LxcOptions;
 
 /// Oldest LXC that was tried: Debian 12 has 5.0.2, Debian 13 has 6.0.4.
 const OLDEST: (u32, u32) = (5, 0);
