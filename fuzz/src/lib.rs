@@ -21,6 +21,7 @@ pub const TARGETS: [Target; 10] = [
     ("cni_network", nexcage_cni::fuzz::network),
     ("cni_result", nexcage_cni::fuzz::result),
     ("config", |data| text(data, config::config)),
+    ("ct_conf", |data| text(data, nexcage_lxc::fuzz::ct_conf)),
     ("layer", layer::layer),
     ("log_line", nexcage::fuzz::log),
     ("manifest", |data| {

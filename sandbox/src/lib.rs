@@ -61,6 +61,7 @@ pub use error::SandboxError;
 pub use first::FirstError;
 pub use host::HostBackend;
 pub use host::HostOptions;
+pub use limits::cpu_weight;
 pub use netns::NetnsError;
 pub use netns::pin_netns;
 pub use netns::unpin_netns;

@@ -52,13 +52,13 @@ fn files(resources: &PodResources) -> [(&'static str, Option<String>); 4] {
         ("memory.max", number(resources.memory_bytes)),
         ("memory.swap.max", number(resources.swap_bytes)),
         ("cpu.max", quota.map(|quota| format!("{quota} {period}"))),
-        ("cpu.weight", number(resources.cpu_shares.map(weight))),
+        ("cpu.weight", number(resources.cpu_shares.map(cpu_weight))),
     ]
 }
 
 /// `cpu.weight` (1 to 10000) for cgroup v1 shares (2 to 262144), on the straight line that the Kubernetes enhancement
 /// proposal 2254 and crun use.
-fn weight(shares: u64) -> u64 {
+pub fn cpu_weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn weights_stay_in_range() {
-        assert_eq!(weight(0), 1);
-        assert_eq!(weight(2), 1);
-        assert_eq!(weight(262_144), 10_000);
-        assert_eq!(weight(u64::MAX), 10_000);
+        assert_eq!(cpu_weight(0), 1);
+        assert_eq!(cpu_weight(2), 1);
+        assert_eq!(cpu_weight(262_144), 10_000);
+        assert_eq!(cpu_weight(u64::MAX), 10_000);
     }
 }

@@ -1,7 +1,9 @@
 //! Pods as containers of Proxmox VE.
 
 mod backend;
+pub(crate) mod conf;
 mod hook;
+mod node;
 mod options;
 
 pub use backend::ProxmoxBackend;
