@@ -14,7 +14,7 @@ mod reference;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("challenge", |data| {
         text(data, nexcage_image_store::fuzz::challenge);
     }),

@@ -38,6 +38,8 @@ pub use api::Pve;
 pub use api::PveError;
 pub use container::LxcOptions;
 pub use plain::LxcBackend;
+pub use proxmox::FakePmxcfs;
+pub use proxmox::Pmxcfs;
 pub use proxmox::ProxmoxBackend;
 pub use proxmox::ProxmoxOptions;
 pub use proxmox::StartMode;

@@ -10,6 +10,18 @@ pub const ALL: &[&str] = &[
     "lxc.killed",
     "lxc.cgroups-removed",
     "lxc.removed",
+    // A sandbox as a Proxmox container, beside the above: its number's directory, its configuration, the file that includes, the lock
+    // taken from the configuration by a successor of it; at its end the configuration.
+    "pve.directory-marked",
+    "pve.conf-made",
+    "pve.include-written",
+    "pve.config-written",
+    "pve.started",
+    "pve.conf-successor",
+    "pve.conf-unlocked",
+    "pve.include-removed",
+    "pve.conf-removed",
+    "pve.removed",
     // A sandbox without LXC: its bundle, its namespaces, its init; at its end likewise.
     "host.bundle-written",
     "host.created",

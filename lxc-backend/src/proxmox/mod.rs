@@ -2,11 +2,19 @@
 
 mod backend;
 pub(crate) mod conf;
+mod confs;
+mod fake;
+mod features;
 mod hook;
+mod lock;
 mod node;
 mod options;
+mod pmxcfs;
+mod vmid;
 
 pub use backend::ProxmoxBackend;
+pub use fake::FakePmxcfs;
 pub use hook::post_stop;
 pub use options::ProxmoxOptions;
 pub use options::StartMode;
+pub use pmxcfs::Pmxcfs;
