@@ -59,6 +59,7 @@ pub use cgroup::PodCgroups;
 pub use cgroupfs::CgroupError;
 pub use error::SandboxError;
 pub use first::FirstError;
+pub use first::HeldPod;
 pub use host::HostBackend;
 pub use host::HostOptions;
 pub use limits::cpu_weight;

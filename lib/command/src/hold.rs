@@ -69,6 +69,16 @@ impl Held {
         drop(self.release);
         self.running.succeed().await
     }
+
+    /// Ends it unexecuted, and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Io`], [`CommandError::Deadline`].
+    pub async fn cancel(self) -> Result<(), CommandError> {
+        drop(self.release);
+        self.running.end().await.map(|_| ())
+    }
 }
 
 /// The holder's side, for the first lines of `main`: `args` are those after `hold`, namely `<fd> -- <program> [args]`. Waits for

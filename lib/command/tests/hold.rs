@@ -68,6 +68,21 @@ async fn dropping_it_ends_it_unexecuted() {
 }
 
 #[tokio::test]
+async fn cancelled_it_has_ended_unexecuted() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = dir.path().join("ran");
+    let held = Command::new(&program("touch"), SOON)
+        .arg(ran.as_os_str())
+        .start_held(&holder())
+        .unwrap();
+    let process = format!("/proc/{}", held.pid());
+    assert!(std::fs::exists(&process).unwrap());
+    held.cancel().await.unwrap();
+    assert!(!std::fs::exists(&process).unwrap());
+    assert!(!ran.exists());
+}
+
+#[tokio::test]
 async fn failures_name_the_program_and_not_the_holder() {
     let held = Command::new(&program("ls"), SOON)
         .arg("/no/such/file")

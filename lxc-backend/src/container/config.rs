@@ -22,8 +22,8 @@ pub(crate) struct Shell<'a> {
     pub(crate) shared: Option<Shared<'a>>,
     /// AppArmor profile; `None` where the kernel has no AppArmor.
     pub(crate) apparmor_profile: Option<&'a str>,
-    /// Command that LXC's shell runs when the container has stopped.
-    pub(crate) post_stop: &'a str,
+    /// Command that LXC's shell runs when the container has stopped, to end what else is in the pod.
+    pub(crate) hook: &'a str,
 }
 
 /// Paths of namespaces that the container joins.
@@ -42,20 +42,15 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
         "Pod {}/{}, made by nexcage and removed with the pod.",
         spec.namespace, spec.name
     ));
-    match shell.shared {
-        Some(shared) => {
-            config.set("lxc.namespace.share.uts", shared.uts);
-            config.set("lxc.namespace.share.ipc", shared.ipc);
-        }
-        None => config.set("lxc.uts.name", &spec.hostname),
+    if shell.shared.is_none() {
+        config.set("lxc.uts.name", &spec.hostname);
     }
+    namespaces(&mut config, shell);
     config.set("lxc.arch", std::env::consts::ARCH);
     // Everything in it is owned by the host's root, which is nobody inside: it can be read and executed, no more. So it
     // needs no idmapped mount, which not every file system can have.
     config.set("lxc.rootfs.path", &format!("dir:{}", shell.rootfs));
-    // LXC asks for relatime where it is told nothing, and in a user namespace the kernel lets nobody change what a mount
-    // does with access times (mount_namespaces(7)).
-    config.set("lxc.rootfs.options", &format!("ro,{}", shell.atime));
+    rootfs_options(&mut config, shell);
     config.set("lxc.init.cmd", &format!("{INIT} -P"));
     // catatonit ends on it; LXC's default is SIGPWR.
     config.set("lxc.signal.halt", "SIGTERM");
@@ -68,7 +63,8 @@ pub(crate) fn config(spec: &SandboxSpec, shell: &Shell<'_>) -> String {
         }
     }
     cgroups(&mut config, shell);
-    config.text
+    config.set("lxc.hook.post-stop", shell.hook);
+    config.text()
 }
 
 /// The mount option that keeps access times as they are on a mount with these flags (mount(2)).
@@ -98,7 +94,21 @@ fn users(config: &mut Lines, spec: &SandboxSpec, ids: IdMapping) {
     }
 }
 
-fn network(config: &mut Lines, spec: &SandboxSpec) {
+/// Those that were made beforehand.
+pub(super) fn namespaces(config: &mut Lines, shell: &Shell<'_>) {
+    if let Some(shared) = shell.shared {
+        config.set("lxc.namespace.share.uts", shared.uts);
+        config.set("lxc.namespace.share.ipc", shared.ipc);
+    }
+}
+
+/// LXC asks for relatime where it is told nothing, and in a user namespace the kernel lets nobody change what a mount does
+/// with access times (mount_namespaces(7)).
+pub(super) fn rootfs_options(config: &mut Lines, shell: &Shell<'_>) {
+    config.set("lxc.rootfs.options", &format!("ro,{}", shell.atime));
+}
+
+pub(super) fn network(config: &mut Lines, spec: &SandboxSpec) {
     // sysfs can be mounted only over a network namespace of the container's own user namespace. catatonit does
     // not miss it.
     let mounts = match (spec.network, &spec.netns) {
@@ -118,7 +128,7 @@ fn network(config: &mut Lines, spec: &SandboxSpec) {
     config.set("lxc.mount.auto", mounts);
 }
 
-fn cgroups(config: &mut Lines, shell: &Shell<'_>) {
+pub(super) fn cgroups(config: &mut Lines, shell: &Shell<'_>) {
     let pod = shell.relative_pod;
     config.set("lxc.cgroup.relative", "0");
     config.set("lxc.cgroup.dir.monitor", &format!("{pod}/monitor"));
@@ -126,22 +136,30 @@ fn cgroups(config: &mut Lines, shell: &Shell<'_>) {
     config.set("lxc.cgroup.dir.monitor.pivot", pod.as_str());
     config.set("lxc.cgroup.dir.container", &format!("{pod}/ct"));
     config.set("lxc.cgroup.dir.container.inner", INIT_CGROUP);
-    config.set("lxc.hook.post-stop", shell.post_stop);
 }
 
 /// Lines of a configuration under construction.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(super) struct Lines {
     text: String,
 }
 
 impl Lines {
     /// One `key = value` line. A line break in a value would be another key: it becomes a space.
-    pub(crate) fn set(&mut self, key: &str, value: &str) {
+    pub(super) fn set(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.text, "{key} = {}", value.replace(['\n', '\r'], " "));
     }
 
-    pub(crate) fn comment(&mut self, text: &str) {
+    /// Forgets all that was set before: for keys that are lists to LXC.
+    pub(super) fn clear(&mut self, key: &str) {
+        let _ = writeln!(self.text, "{key} =");
+    }
+
+    pub(super) fn text(self) -> String {
+        self.text
+    }
+
+    pub(super) fn comment(&mut self, text: &str) {
         let _ = writeln!(self.text, "# {}", text.replace(['\n', '\r'], " "));
     }
 }
@@ -170,7 +188,7 @@ mod tests {
                 uts: "/proc/123/fd/8",
             }),
             apparmor_profile,
-            post_stop: "/bin/true",
+            hook: "/bin/true",
         };
         config(spec, &shell).replace(std::env::consts::ARCH, "<arch>")
     }

@@ -90,11 +90,18 @@ impl Engine {
     }
 
     /// Something is missing on this machine.
-    pub(crate) fn unavailable(&self, reason: impl ToString) -> SandboxError {
+    pub(crate) fn unavailable(&self, reason: impl Into<String>) -> SandboxError {
         SandboxError::Unavailable {
             backend: self.backend,
-            reason: reason.to_string(),
+            reason: reason.into(),
         }
+    }
+
+    /// The same, because of an error with its causes.
+    pub(crate) fn unavailable_by(&self, error: &dyn std::error::Error) -> SandboxError {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let words: Vec<String> = causes.map(ToString::to_string).collect();
+        self.unavailable(words.join(": "))
     }
 
     /// Namespaces that a pod without a user namespace of its own has from the host's root. They must stay open until the container is in
@@ -111,14 +118,14 @@ impl Engine {
             .map_err(SandboxError::step(&spec.id, "make the namespaces"))
     }
 
-    /// Builds texts of LXC configuration from all that they depend on. `post_stop` is the command that LXC runs when the container has
+    /// Builds texts of LXC configuration from all that they depend on. `hook` is the command that LXC runs when the container has
     /// stopped.
     pub(crate) async fn with_shell<T>(
         &self,
         spec: &SandboxSpec,
         cgroups: &PodCgroups,
         shared: Option<&SharedNamespaces>,
-        post_stop: &str,
+        hook: &str,
         build: impl FnOnce(&Shell<'_>) -> T,
     ) -> Result<T, SandboxError> {
         let path = |fd: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
@@ -135,7 +142,7 @@ impl Engine {
             ids: self.ids(),
             shared: shared.as_ref().map(|(ipc, uts)| Shared { ipc, uts }),
             apparmor_profile: self.apparmor_profile(),
-            post_stop,
+            hook,
         }))
     }
 
@@ -159,7 +166,7 @@ impl Engine {
         directory: &Directory,
     ) -> Result<(), SandboxError> {
         let id = &spec.id;
-        let program = check::lxc_start().map_err(|e| self.unavailable(e))?;
+        let program = check::lxc_start().map_err(|e| self.unavailable_by(&e))?;
         let command = Command::new(&program, START_DEADLINE)
             .args(["--daemon", "--quiet", "--name", name])
             .args(["--lxcpath", self.options.lxc_path.as_str()])
@@ -249,7 +256,7 @@ impl Engine {
         marked: impl FnOnce() -> io::Result<Vec<SandboxId>> + Send + 'static,
     ) -> Result<Vec<SandboxId>, SandboxError> {
         let found = self.cgroups.leftovers().await;
-        let mut ids = found.map_err(|e| self.unavailable(e))?;
+        let mut ids = found.map_err(|e| self.unavailable_by(&e))?;
         let marked = tokio::task::spawn_blocking(marked).await;
         match marked.map_err(io::Error::from).flatten() {
             Ok(marked) => ids.extend(marked),

@@ -75,18 +75,6 @@ pub(crate) enum ConfError {
 }
 
 impl ConfError {
-    /// Whether the same may succeed later without anybody's help.
-    pub(crate) fn is_retryable(&self) -> bool {
-        match self {
-            Self::NoQuorum { .. } | Self::NotMounted { .. } | Self::Locked { .. } => true,
-            Self::NotFound { .. }
-            | Self::Taken { .. }
-            | Self::Foreign { .. }
-            | Self::NoText { .. }
-            | Self::Io { .. } => false,
-        }
-    }
-
     fn of(doing: &'static str, path: &Utf8Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let path = path.to_owned();
@@ -150,11 +138,18 @@ impl Confs {
     /// Makes one that is not there; [`ConfError::Taken`] if any guest of the cluster has the number, or somebody is about to.
     pub(crate) fn create(&self, vmid: u32, text: &str) -> Result<(), ConfError> {
         let path = self.path(vmid);
-        let Some(_lock) = self.try_lock(vmid, Duration::ZERO)? else {
+        let Some(lock) = self.try_lock(vmid, Duration::ZERO)? else {
             return Err(ConfError::Taken { path });
         };
-        let created = self.pmxcfs.create(&path, text);
-        created.map_err(|e| match ConfError::of("make", &path)(e) {
+        let Err(error) = self.pmxcfs.create(&path, text) else {
+            return Ok(());
+        };
+        if !path.exists() {
+            // Nothing on this node has the number.
+            lock.remove()
+                .map_err(ConfError::of("remove the lock of", &path))?;
+        }
+        Err(match ConfError::of("make", &path)(error) {
             ConfError::NotFound { .. } => self.not_mounted(),
             error => error,
         })
@@ -167,7 +162,7 @@ impl Confs {
             return Ok(Owner::Nobody);
         };
         let text = String::from_utf8_lossy(&bytes);
-        let is_ours = text.is_empty() || includes(&text, vmid, id);
+        let is_ours = text.is_empty() || include_of(&text, vmid, id).is_some();
         Ok(match is_ours {
             true => Owner::Ours(text.into_owned()),
             false => Owner::Foreign,
@@ -262,13 +257,14 @@ pub(crate) fn include_name(vmid: u32) -> String {
     format!("backend/{vmid}.conf")
 }
 
-/// Whether a configuration is the sandbox's: it includes the file that is made for this sandbox and this number alone.
-fn includes(text: &str, vmid: u32, id: &SandboxId) -> bool {
+/// The file that a configuration includes and that is made for this sandbox and this number alone: then it is the sandbox's.
+pub(crate) fn include_of(text: &str, vmid: u32, id: &SandboxId) -> Option<Utf8PathBuf> {
     let end = format!("/{id}/{}", include_name(vmid));
     let conf = Conf::parse(text);
-    conf.main
-        .lxc("lxc.include")
-        .any(|include| include.ends_with(&end))
+    let mut includes = conf.main.lxc("lxc.include");
+    includes
+        .find(|include| include.ends_with(&end))
+        .map(Utf8PathBuf::from)
 }
 
 #[cfg(test)]
@@ -351,7 +347,7 @@ mod tests {
         let s = Setting::new();
         fs::rename(s.base.join("nodes"), s.base.join("elsewhere")).unwrap();
         let error = s.confs.owner(900, &s.id).unwrap_err();
-        assert!(matches!(error, ConfError::NotMounted { .. }) && error.is_retryable());
+        assert!(matches!(error, ConfError::NotMounted { .. }));
         assert!(s.confs.remove(900, &s.id).is_err());
         let error = s.confs.create(900, OURS).unwrap_err();
         assert!(error.to_string().contains("pve-cluster"), "{error}");
@@ -405,7 +401,7 @@ mod tests {
             s.confs.change(900, &s.id, |_| String::new()).unwrap_err(),
             s.confs.remove(900, &s.id).unwrap_err(),
         ] {
-            assert!(matches!(error, ConfError::NoQuorum { .. }) && error.is_retryable());
+            assert!(matches!(error, ConfError::NoQuorum { .. }));
         }
         assert_eq!(s.owner(900), Owner::Ours(OURS.into()));
         // Nothing is to be changed where there is nothing.

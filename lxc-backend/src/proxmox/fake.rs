@@ -36,13 +36,18 @@ impl FakePmxcfs {
         }
         let local = nodes.first().copied().unwrap_or_default();
         std::os::unix::fs::symlink(format!("nodes/{local}"), root.join("local"))?;
-        let fake = Self {
-            root,
-            quorate: AtomicBool::new(true),
-            order: Mutex::default(),
-        };
+        let fake = Self::existing(root);
         fake.set_quorate(true)?;
         Ok(fake)
+    }
+
+    /// One that was made before, with quorum.
+    pub fn existing(root: impl Into<Utf8PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            quorate: AtomicBool::new(true),
+            order: Mutex::default(),
+        }
     }
 
     /// Gives the cluster its quorum, or takes it.

@@ -35,7 +35,7 @@ pub(crate) enum FeatureError {
         answer: String,
     },
     /// dpkg could not be asked.
-    #[error("dpkg cannot be asked for {PACKAGE}: {0}")]
+    #[error("dpkg cannot be asked for {PACKAGE}")]
     Query(#[source] CommandError),
 }
 

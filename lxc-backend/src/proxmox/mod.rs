@@ -1,8 +1,11 @@
 //! Pods as containers of Proxmox VE.
 
+mod audit;
 mod backend;
+mod check;
 pub(crate) mod conf;
 mod confs;
+mod ct;
 mod fake;
 mod features;
 mod hook;
@@ -10,6 +13,9 @@ mod lock;
 mod node;
 mod options;
 mod pmxcfs;
+mod remove;
+mod start;
+mod subids;
 mod vmid;
 
 pub use backend::ProxmoxBackend;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_command::Program;
-use nexcage_lxc::{LxcBackend, LxcOptions};
+use nexcage_lxc::{FakePmxcfs, LxcBackend, LxcOptions, ProxmoxBackend, ProxmoxOptions, StartMode};
 use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
 use nexcage_sandbox::{
     CgroupHost, CgroupTree, HostBackend, HostOptions, NamespaceMode, PodResources, SandboxBackend,
@@ -17,11 +17,17 @@ use nexcage_sandbox::{
 };
 use nexcage_systemd::{FakeScopes, ScopeManager};
 
+use crate::pve::{FakePve, script_at};
+
 /// Which shell a test is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lxc,
     Host,
+    /// Proxmox containers that nexcage starts.
+    Proxmox,
+    /// Proxmox containers that Proxmox starts.
+    ProxmoxApi,
 }
 
 /// A corner of this machine with a name prefix of its own.
@@ -30,9 +36,11 @@ pub(crate) struct Machine {
     pub(crate) base: Utf8PathBuf,
     pub(crate) cgroups: Arc<CgroupTree>,
     pub(crate) backend: Arc<dyn SandboxBackend>,
+    /// The cluster and Proxmox's part of this node, if it is one.
+    pve: Option<(Arc<FakePmxcfs>, Arc<FakePve>)>,
     cgroup_parent: String,
     counter: std::cell::Cell<u32>,
-    _temp: tempfile::TempDir,
+    _temp: Option<tempfile::TempDir>,
 }
 
 /// What a test needs to run; says why it does not.
@@ -47,10 +55,21 @@ pub(crate) fn can_run() -> bool {
 impl Machine {
     /// `name` is unique among all tests.
     pub(crate) async fn new(name: &str, kind: Kind, with_scopes: bool) -> Self {
-        let prefix = format!("nxtsb-{name}-");
         let temp = tempfile::Builder::new().prefix("nxtsb-").tempdir().unwrap();
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let base = Utf8PathBuf::try_from(temp.path().to_owned()).unwrap();
+        Self::at(base, Some(temp), name, kind, with_scopes).await
+    }
+
+    /// One whose files are in a directory that somebody else removes.
+    pub(crate) async fn at(
+        base: Utf8PathBuf,
+        temp: Option<tempfile::TempDir>,
+        name: &str,
+        kind: Kind,
+        with_scopes: bool,
+    ) -> Self {
+        let prefix = format!("nxtsb-{name}-");
         let host = CgroupHost::detect().unwrap();
         let scopes = with_scopes.then(|| {
             let root = host.root().unwrap();
@@ -60,9 +79,18 @@ impl Machine {
         let rootfs = base.join("rootfs");
         let catatonit = Program::find("catatonit", "catatonit").unwrap();
         ensure_rootfs(&rootfs, &catatonit).await.unwrap();
-        let backend = match kind {
-            Kind::Lxc => lxc(&base, rootfs, &cgroups),
+        let mut pve = None;
+        let backend: Arc<dyn SandboxBackend> = match kind {
+            Kind::Lxc => Arc::new(LxcBackend::new(lxc(&base, rootfs), Arc::clone(&cgroups))),
             Kind::Host => host_backend(&base, rootfs, &cgroups),
+            Kind::Proxmox | Kind::ProxmoxApi => {
+                let cluster = Arc::new(cluster(&base));
+                let fake = Arc::new(FakePve::new(&base, &rootfs));
+                pve = Some((Arc::clone(&cluster), Arc::clone(&fake)));
+                let options = proxmox(&base, rootfs, kind, fake);
+                let cgroups = Arc::clone(&cgroups);
+                Arc::new(ProxmoxBackend::with_pmxcfs(options, cgroups, cluster))
+            }
         };
         backend.check().await.unwrap();
         let stem = format!("nxtsb{}", name.replace('-', ""));
@@ -76,6 +104,7 @@ impl Machine {
             base,
             cgroups,
             backend,
+            pve,
             counter: std::cell::Cell::default(),
             _temp: temp,
         }
@@ -106,6 +135,21 @@ impl Machine {
         }
     }
 
+    /// The cluster that this node is in.
+    pub(crate) fn cluster(&self) -> &FakePmxcfs {
+        &self.pve.as_ref().unwrap().0
+    }
+
+    /// Proxmox's part of this node.
+    pub(crate) fn pve(&self) -> &FakePve {
+        &self.pve.as_ref().unwrap().1
+    }
+
+    /// Proxmox's configuration of a container.
+    pub(crate) fn conf(&self, vmid: &str) -> Utf8PathBuf {
+        self.base.join(format!("pve/nodes/pve1/lxc/{vmid}.conf"))
+    }
+
     pub(crate) fn lxc_path(&self) -> Utf8PathBuf {
         self.base.join("lxc")
     }
@@ -120,12 +164,18 @@ impl Machine {
             processes(&[&self.prefix, self.base.as_str()], &mut left);
             directories("/sys/fs/cgroup".into(), &self.prefix, &mut left);
             directories("/run/lxc".into(), &self.prefix, &mut left);
+            directories(
+                &Utf8PathBuf::from(format!("/run/lxc/lock{}", self.lxc_path())),
+                "",
+                &mut left,
+            );
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
             let mounts = mounts
                 .lines()
                 .filter(|line| line.contains(self.base.as_str()));
             left.extend(mounts.map(|line| format!("mount {line}")));
-            for below in ["lxc", "crun", "run"] {
+            let confs = ["pve/nodes/pve1/lxc", "pve/nodes/pve2/lxc", "locks"];
+            for below in ["lxc", "crun", "run"].into_iter().chain(confs) {
                 let entries = fs::read_dir(self.base.join(below)).into_iter().flatten();
                 let names = entries.map(|e| e.unwrap().path());
                 for path in names {
@@ -177,8 +227,8 @@ fn helper() -> Program {
     Program::at(target.join("examples/helper")).unwrap()
 }
 
-fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf, cgroups: &Arc<CgroupTree>) -> Arc<dyn SandboxBackend> {
-    let options = LxcOptions {
+fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf) -> LxcOptions {
+    LxcOptions {
         lxc_path: base.join("lxc"),
         rootfs,
         id_base: 100_000,
@@ -186,8 +236,41 @@ fn lxc(base: &Utf8Path, rootfs: Utf8PathBuf, cgroups: &Arc<CgroupTree>) -> Arc<d
         apparmor: true,
         apparmor_profile: None,
         holder: helper(),
-    };
-    Arc::new(LxcBackend::new(options, Arc::clone(cgroups)))
+    }
+}
+
+/// A cluster of two nodes, made by whoever comes first.
+fn cluster(base: &Utf8Path) -> FakePmxcfs {
+    let pve = base.join("pve");
+    if pve.exists() {
+        FakePmxcfs::existing(pve)
+    } else {
+        FakePmxcfs::new(pve, &["pve1", "pve2"]).unwrap()
+    }
+}
+
+/// The options of a node named `pve1`.
+pub(crate) fn proxmox(
+    base: &Utf8Path,
+    rootfs: Utf8PathBuf,
+    kind: Kind,
+    pve: Arc<FakePve>,
+) -> ProxmoxOptions {
+    let dpkg_query = base.join("dpkg-query");
+    script_at(&dpkg_query, "#!/bin/sh\necho installed 6.1.10\n");
+    ProxmoxOptions {
+        lxc: lxc(base, rootfs),
+        pve_dir: base.join("pve"),
+        node: "pve1".to_owned(),
+        vmids: 900_000..=900_031,
+        lock_dir: base.join("locks"),
+        start: match kind {
+            Kind::ProxmoxApi => StartMode::Api(pve),
+            _ => StartMode::Direct,
+        },
+        dpkg_query: Program::at(dpkg_query).unwrap(),
+        hook: helper(),
+    }
 }
 
 fn host_backend(

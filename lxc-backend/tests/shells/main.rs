@@ -1,10 +1,13 @@
-//! Every shell of a pod keeps the promises of [`SandboxBackend`], for real: LXC and `host`, with scopes and without.
+//! Every shell of a pod keeps the promises of [`SandboxBackend`], for real: LXC, Proxmox containers started by nexcage and by Proxmox, and
+//! `host`, with scopes and without.
 //!
 //! Needs root, LXC, crun and catatonit. Everything has the prefix `nxtsb-`, and each test ends by proving that nothing of it is left.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod lxc;
 mod machine;
+mod proxmox;
+mod pve;
 
 use std::fs;
 use std::time::Instant;
@@ -15,8 +18,16 @@ use nexcage_sandbox::{
     unpin_netns,
 };
 
+/// All kinds, with what tests' names have of them.
+const ALL: [(Kind, &str); 4] = [
+    (Kind::Lxc, "lxc"),
+    (Kind::Host, "host"),
+    (Kind::Proxmox, "pve"),
+    (Kind::ProxmoxApi, "pveapi"),
+];
+
 /// One test for each shell.
-macro_rules! for_both {
+macro_rules! for_all {
     ($($test:ident)*) => {
         mod with_lxc { $(
             #[tokio::test]
@@ -38,11 +49,23 @@ macro_rules! for_both {
                 machine.assert_clean();
             }
         )* }
+        mod as_proxmox_containers { $(
+            #[tokio::test]
+            async fn $test() {
+                if !super::can_run() { return }
+                for (kind, of) in [(super::Kind::Proxmox, "pve"), (super::Kind::ProxmoxApi, "pveapi")] {
+                    let name = format!("{of}{}", stringify!($test)).replace('_', "");
+                    let machine = super::Machine::new(&name, kind, false).await;
+                    super::$test(&machine).await;
+                    machine.assert_clean();
+                }
+            }
+        )* }
         mod in_scopes { $(
             #[tokio::test]
             async fn $test() {
                 if !super::can_run() { return }
-                for (kind, of) in [(super::Kind::Lxc, "lxc"), (super::Kind::Host, "host")] {
+                for (kind, of) in super::ALL {
                     let name = format!("{of}scope{}", stringify!($test)).replace('_', "");
                     let machine = super::Machine::new(&name, kind, true).await;
                     super::$test(&machine).await;
@@ -53,7 +76,7 @@ macro_rules! for_both {
     };
 }
 
-for_both! {
+for_all! {
     lives_and_ends
     applies_sysctls
     has_a_user_namespace
@@ -288,7 +311,8 @@ async fn many_at_once_and_how_fast() {
     if !can_run() {
         return;
     }
-    for (kind, name) in [(Kind::Lxc, "lxcmany"), (Kind::Host, "hostmany")] {
+    for (kind, of) in ALL {
+        let name = &format!("{of}many");
         let machine = Machine::new(name, kind, true).await;
         let mut times = Vec::new();
         for _ in 0..20 {
