@@ -4,6 +4,7 @@
 //! Needs root, LXC, crun and catatonit. Everything has the prefix `nxtsb-`, and each test ends by proving that nothing of it is left.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crash;
 mod lxc;
 mod machine;
 mod proxmox;
