@@ -148,6 +148,10 @@ impl SandboxBackend for ProxmoxBackend {
         self.remove_run_files(spec).await
     }
 
+    async fn tidy(&self) -> Result<(), SandboxError> {
+        self.sweep().await
+    }
+
     async fn leftovers(&self) -> Result<Vec<SandboxId>, SandboxError> {
         self.find_leftovers().await
     }

@@ -74,10 +74,8 @@ impl ProxmoxBackend {
 
     pub(super) async fn find_leftovers(&self) -> Result<Vec<SandboxId>, SandboxError> {
         let (engine, vmids) = (Arc::clone(&self.engine), Arc::clone(&self.vmids));
-        let confs = self.confs.clone();
         let marked = move || {
             let lxc_path = &engine.options().lxc_path;
-            vmids.sweep(lxc_path, &confs)?;
             let marked = all_marked(lxc_path)?.into_iter();
             // Others may have containers of this kind on this machine, with numbers of their own.
             let own = marked.filter(|(vmid, _)| vmids.contains(*vmid));
@@ -86,6 +84,22 @@ impl ProxmoxBackend {
             Ok(own.filter_map(|(_, id)| known(&id)).collect())
         };
         self.engine.leftovers(marked).await
+    }
+}
+
+impl ProxmoxBackend {
+    /// Removes directories that a crash left before they were marked.
+    pub(super) async fn sweep(&self) -> Result<(), SandboxError> {
+        let (engine, vmids) = (Arc::clone(&self.engine), Arc::clone(&self.vmids));
+        let confs = self.confs.clone();
+        let lxc_path = &self.engine.options().lxc_path;
+        let swept =
+            tokio::task::spawn_blocking(move || vmids.sweep(&engine.options().lxc_path, &confs));
+        let swept = swept.await.map_err(io::Error::from).flatten();
+        swept.map_err(|e| {
+            let reason = format!("what a crash left in {lxc_path} cannot be removed: {e}");
+            self.engine.unavailable(reason)
+        })
     }
 }
 

@@ -10,7 +10,6 @@
 use std::io;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use nexcage_sandbox::{
     FirstError, PodCgroups, RunningSandbox, SandboxBackend as _, SandboxError, SandboxSpec,
     SharedNamespaces,
@@ -172,29 +171,14 @@ impl ProxmoxBackend {
                 return Err(SandboxError::step(id, "make the cgroups")(error));
             }
         };
-        if let Err(error) = pve.start(ct.vmid).await {
-            return Err(self.explain(spec, ct.vmid, error).await);
-        }
+        pve.start(ct.vmid).await.map_err(|error| match error {
+            PveError::NoQuorum { .. } => self.engine.unavailable_by(&error),
+            _ => SandboxError::step(id, format!("have Proxmox start container {}", ct.vmid))(error),
+        })?;
         nexcage_failpoint::hit("pve.started");
         // Nothing may stay in the cgroup that it was in.
         let released = held.release().await;
         released.map_err(SandboxError::step(id, "let the cgroups go"))
-    }
-
-    /// Adds what LXC said to a start that Proxmox says has failed.
-    async fn explain(&self, spec: &SandboxSpec, vmid: u32, error: PveError) -> SandboxError {
-        if let PveError::NoQuorum { .. } = error {
-            return self.engine.unavailable_by(&error);
-        }
-        let path = Utf8PathBuf::from(format!("/run/pve/ct-{vmid}.stderr"));
-        let said = tokio::fs::read_to_string(path).await.unwrap_or_default();
-        let doing = match (&error, first_lines(&said)) {
-            (PveError::Task { .. }, Some(said)) => {
-                format!("start container {vmid} by Proxmox: {said}")
-            }
-            _ => format!("start container {vmid} by Proxmox"),
-        };
-        SandboxError::step(&spec.id, doing)(error)
     }
 
     /// Lets Proxmox, and administrators, do what they like with the container.
@@ -232,11 +216,4 @@ impl PodConf {
         };
         build(&self.spec, &setting, locked)
     }
-}
-
-/// The beginning of what a program said, on one line.
-fn first_lines(text: &str) -> Option<String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<&str> = lines.take(3).collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -92,6 +92,7 @@ async fn killed_at_any_step_it_leaves_only_what_is_found_again() {
             );
 
             let machine = machine(&base, kind, way).await;
+            machine.backend.tidy().await.unwrap();
             for id in machine.backend.leftovers().await.unwrap() {
                 machine.backend.remove_leftover(&id).await.unwrap();
                 assert!(

@@ -116,11 +116,11 @@ impl FakePve {
         loop {
             if let Some(status) = lxc.try_wait().unwrap() {
                 let said = fs::read_to_string(&stderr).unwrap();
+                fs::remove_file(stderr).unwrap();
                 return Err(PveError::Task {
                     upid: format!("UPID:pve1:0:0:0:vzstart:{vmid}:root@pam:"),
-                    exit_status: format!(
-                        "startup for container '{vmid}' failed ({status}): {said}"
-                    ),
+                    exit_status: format!("startup for container '{vmid}' failed ({status})"),
+                    log: said.lines().map(str::to_owned).collect(),
                 });
             }
             let state = Command::new("lxc-info")
@@ -164,10 +164,10 @@ impl Pve for FakePve {
     }
 
     async fn permissions(&self) -> Result<Permissions, PveError> {
-        let all = vec!["VM.PowerMgmt".to_owned()];
+        let held = |privilege: &str| BTreeMap::from([(privilege.to_owned(), true)]);
         Ok(Permissions(BTreeMap::from([
-            ("/vms".to_owned(), all),
-            ("/vms/800000".to_owned(), vec!["VM.Audit".to_owned()]),
+            ("/vms".to_owned(), held("VM.PowerMgmt")),
+            ("/vms/800000".to_owned(), held("VM.Audit")),
         ])))
     }
 
@@ -177,14 +177,14 @@ impl Pve for FakePve {
 
     async fn status(&self, vmid: u32) -> Result<CtStatus, PveError> {
         Err(PveError::NotFound {
-            what: format!("container {vmid}"),
+            doing: format!("look at container {vmid}"),
             message: "not asked for here".to_owned(),
         })
     }
 
     async fn start(&self, vmid: u32) -> Result<(), PveError> {
         let text = fs::read_to_string(self.conf(vmid)).map_err(|e| PveError::NotFound {
-            what: format!("container {vmid}"),
+            doing: format!("start container {vmid}"),
             message: e.to_string(),
         })?;
         if text.lines().any(|line| line.starts_with("lock: ")) {
