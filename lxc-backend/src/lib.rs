@@ -1,9 +1,14 @@
-//! Pod sandboxes as LXC containers.
+//! Pod sandboxes as LXC containers: plain ones, and those that Proxmox VE shows.
 //!
-//! [`LxcBackend`] drives `lxc-start` and nothing else of LXC's tools: whether a container runs, and which process is its
+//! Both backends drive `lxc-start` and nothing else of LXC's tools: whether a container runs, and which process is its
 //! init, is read from the pod's cgroups, which costs no process and stays true when LXC's files are gone.
 //!
-//! A sandbox is started in four steps, and each leaves something that `stop` and `remove` find by the sandbox's id alone:
+//! * `container` is what both have in common: LXC's configuration, a container's directory, its start and its end.
+//! * `plain` is [`LxcBackend`]: containers named after the sandbox.
+//! * `proxmox` is [`ProxmoxBackend`]: containers with a number and a configuration in Proxmox's cluster.
+//! * `api` is what nexcage asks of Proxmox over HTTPS ([`Pve`]), and the client that does ([`ApiClient`]).
+//!
+//! A plain sandbox is started in four steps, and each leaves something that `stop` and `remove` find by the sandbox's id alone:
 //!
 //! 1. the directory `<lxc_path>/<prefix><id>` with a marker and the configuration, so that `lxc-ls` shows it;
 //! 2. the pod's scope or cgroup ([`CgroupTree::run_first`](nexcage_sandbox::CgroupTree::run_first));
@@ -14,10 +19,10 @@
 //! without the other. When the monitor dies, the kernel kills the init (`PR_SET_PDEATHSIG`, set by LXC); when the init
 //! ends, a hook in the configuration kills the app containers.
 //!
-//! Invariants: nothing is touched that does not have both our name and our marker; the configuration is a pure function of the
+//! Invariants: nothing is touched that does not have both our name and our marker; configurations are pure functions of the
 //! spec and the options; a failed start removes what it made.
 //!
-//! Start reading at [`LxcBackend`], then `config`.
+//! Start reading at [`LxcBackend`], then `container`.
 
 mod api;
 mod container;

@@ -46,9 +46,12 @@ impl ProxmoxBackend {
                     .to_owned(),
             ));
         }
-        let ids = [self.engine.ids()];
-        let mapped = tokio::task::spawn_blocking(move || subids::check(&ids, &ids));
-        mapped
+        let (ids, rootfs) = ([self.engine.ids()], self.options.lxc.rootfs.clone());
+        let files = tokio::task::spawn_blocking(move || {
+            without_links(&rootfs)?;
+            subids::check(&ids, &ids)
+        });
+        files
             .await
             .map_err(|e| unavailable(e.to_string()))?
             .map_err(unavailable)?;
@@ -86,6 +89,19 @@ fn vet(options: &ProxmoxOptions) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Proxmox follows no symbolic links to a root filesystem.
+fn without_links(rootfs: &Utf8Path) -> Result<(), String> {
+    let real = rootfs
+        .canonicalize_utf8()
+        .map_err(|e| format!("{rootfs} cannot be examined: {e}"))?;
+    match real == *rootfs {
+        true => Ok(()),
+        false => Err(format!(
+            "Proxmox follows no symbolic links, and {rootfs} is {real}; name that in storage.root"
+        )),
+    }
 }
 
 /// Whether the cluster file system is there and has this node.
@@ -141,6 +157,18 @@ mod tests {
     use super::*;
     use crate::proxmox::fake::FakePmxcfs;
     use camino::Utf8PathBuf;
+
+    #[test]
+    fn links_on_the_way_to_the_root_filesystem() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = Utf8PathBuf::try_from(temp.path().to_owned()).unwrap();
+        std::fs::create_dir_all(base.join("real/sandbox")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        without_links(&base.join("real/sandbox")).unwrap();
+        let error = without_links(&base.join("link/sandbox")).unwrap_err();
+        assert!(error.contains("real/sandbox; name that"), "{error}");
+        assert!(without_links(&base.join("none")).is_err());
+    }
 
     #[test]
     fn a_cluster_file_system_that_is_there() {
