@@ -35,6 +35,7 @@ impl Daemon {
             .arg(tools::daemon()?)
             .args(["daemon", "--config"])
             .arg(machine.config_file())
+            .envs(machine.environment())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log)

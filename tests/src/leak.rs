@@ -9,7 +9,7 @@ use std::fs;
 use anyhow::bail;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{Machine, process, wait};
+use crate::{Machine, process, proxmox, wait};
 
 /// What was there at a time when nothing had to be there: usually after [`Machine::warm_up`].
 #[derive(Clone, Debug)]
@@ -60,8 +60,10 @@ impl Baseline {
 
         let config = machine.config_file();
         let processes = process::find(|command, root| {
-            // The daemon itself has its configuration file in its arguments.
-            (command.contains(name) || root.contains(name)) && !command.contains(config.as_str())
+            // The daemon itself has its configuration file in its arguments, a simulated Proxmox its directory.
+            let expected = [config.as_str(), proxmox::DIRECTORY];
+            (command.contains(name) || root.contains(name))
+                && !expected.iter().any(|word| command.contains(word))
         });
         left.extend(
             processes
@@ -127,8 +129,12 @@ pub(crate) fn no_ids_are_left(machine: &Machine) -> anyhow::Result<()> {
 
 /// Whether a new path is something left behind.
 fn counts(machine: &Machine, path: &Utf8Path) -> bool {
-    // kubelet's and the test's own.
-    let ours = [machine.root().join("logs"), machine.temporary_directory()];
+    // kubelet's, the test's and Proxmox's own.
+    let ours = [
+        machine.root().join("logs"),
+        machine.temporary_directory(),
+        machine.root().join(proxmox::DIRECTORY),
+    ];
     if ours.iter().any(|dir| path.starts_with(dir)) {
         return false;
     }

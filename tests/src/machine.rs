@@ -1,7 +1,8 @@
 //! A place of its own for one test.
 
-use std::cell::Cell;
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,7 +21,8 @@ pub struct Machine {
     root: Utf8PathBuf,
     run: Utf8PathBuf,
     crictl: Crictl,
-    failed: Cell<bool>,
+    failed: AtomicBool,
+    environment: Mutex<Vec<(String, String)>>,
     /// Held as long as the machine has an owner.
     _lock: File,
 }
@@ -72,7 +74,8 @@ impl Machine {
             root,
             run,
             crictl,
-            failed: Cell::new(true),
+            failed: AtomicBool::new(true),
+            environment: Mutex::default(),
             _lock: lock,
         };
         machine.write_network()?;
@@ -82,7 +85,7 @@ impl Machine {
 
     /// Says that the test has passed, so that dropping the machine prints no log.
     pub fn passed(&self) {
-        self.failed.set(false);
+        self.failed.store(false, Ordering::Relaxed);
     }
 
     /// The name that everything here carries; also that of the bridge and of the CNI network.
@@ -171,6 +174,21 @@ impl Machine {
     #[must_use]
     pub fn crictl(&self) -> &Crictl {
         &self.crictl
+    }
+
+    /// Gives an environment variable to all daemons that are started from now on.
+    pub(crate) fn set_environment(&self, name: &str, value: &str) {
+        let variable = (name.to_owned(), value.to_owned());
+        let mut environment = self.environment.lock();
+        environment
+            .as_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut())
+            .push(variable);
+    }
+
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let environment = self.environment.lock();
+        environment.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts the daemon and waits until it serves.
@@ -264,7 +282,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if self.failed.get() || std::thread::panicking() {
+        if self.failed.load(Ordering::Relaxed) || std::thread::panicking() {
             eprintln!(
                 "--- the daemon's log, {}\n{}",
                 self.log_file(),

@@ -43,6 +43,15 @@ pub fn registry() -> anyhow::Result<SocketAddr> {
         .with_context(|| format!("NEXCAGE_TEST_REGISTRY is not an address: {text}"))
 }
 
+/// The simulator of a Proxmox VE node.
+///
+/// # Errors
+///
+/// If the test was not started by `cargo xtask test system`.
+pub fn proxmox_sim() -> anyhow::Result<Utf8PathBuf> {
+    variable("NEXCAGE_TEST_PROXMOX_SIM").map(Utf8PathBuf::from)
+}
+
 fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set; run this test by `cargo xtask test system`"))

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, bail};
 use nexcage_tests::leak::Baseline;
-use nexcage_tests::{Daemon, Machine, image, spec, wait};
+use nexcage_tests::{Daemon, Machine, Proxmox, image, spec, wait};
 
 /// Failpoints that no request of this test reaches, each with the reason. They must not be reached: then
 /// they belong off this list.
@@ -27,25 +27,50 @@ const NOT_REACHED: [(&str, &str); 9] = [
 
 #[test]
 fn a_life_without_a_crash_leaves_nothing() {
-    let (machine, baseline) = used_machine().unwrap();
+    let ground = Ground::plain().unwrap();
     for handler in ["", "host"] {
-        let outcome = machine.start_daemon().and_then(|daemon| {
-            whole_life(&machine, handler, &mut || Ok(false))?;
-            baseline.check(&machine)?;
-            daemon.terminate()
-        });
-        outcome.unwrap_or_else(|error| panic!("runtime handler {handler:?}: {error:#}"));
+        ground
+            .live(handler)
+            .unwrap_or_else(|error| panic!("runtime handler {handler:?}: {error:#}"));
     }
-    machine.passed();
+    ground.machine.passed();
+}
+
+#[test]
+fn the_life_of_a_proxmox_container_leaves_nothing() {
+    for start in ["direct", "api"] {
+        let ground = Ground::proxmox(start).unwrap();
+        ground
+            .live("")
+            .unwrap_or_else(|error| panic!("start {start}: {error:#}"));
+        ground.machine.passed();
+    }
 }
 
 #[test]
 fn a_crash_at_any_step_is_cleaned_up() {
-    // The ZFS driver needs a pool, Proxmox containers need Proxmox: their own tests and the node's kill them at their steps.
+    // The ZFS driver needs a pool: its own tests kill it at its steps.
+    crash_at_each(&Ground::plain, |failpoint| {
+        !failpoint.starts_with("zfs.") && !failpoint.starts_with("pve.")
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_proxmox_container_is_cleaned_up() {
+    crash_at_each(&|| Ground::proxmox("direct"), |failpoint| {
+        failpoint.starts_with("pve.")
+    });
+    crash_at_each(&|| Ground::proxmox("api"), |failpoint| {
+        // Proxmox writes LXC's configuration then.
+        failpoint.starts_with("pve.") && failpoint != "pve.config-written"
+    });
+}
+
+fn crash_at_each(ground: &dyn Fn() -> anyhow::Result<Ground>, chosen: impl Fn(&str) -> bool) {
     let failpoints: Vec<_> = nexcage_failpoint::ALL
         .iter()
         .copied()
-        .filter(|failpoint| !failpoint.starts_with("zfs.") && !failpoint.starts_with("pve."))
+        .filter(|failpoint| chosen(failpoint))
         .collect();
     assert!(
         !failpoints.is_empty(),
@@ -53,15 +78,17 @@ fn a_crash_at_any_step_is_cleaned_up() {
     );
 
     let mut bad = Vec::new();
-    let mut machine = None;
+    let mut kept = None;
     for failpoint in &failpoints {
         // A machine that was left in disorder would fail the next one too.
-        let (here, baseline) = machine.take().unwrap_or_else(|| used_machine().unwrap());
-        match crash_at(&here, failpoint, &baseline) {
+        let here = kept
+            .take()
+            .unwrap_or_else(|| ground().unwrap_or_else(|error| panic!("{error:#}")));
+        match crash_at(&here.machine, failpoint, &here.baseline) {
             Ok(()) => {
                 println!("failpoint {failpoint}: ok");
-                here.passed();
-                machine = Some((here, baseline));
+                here.machine.passed();
+                kept = Some(here);
             }
             Err(error) => {
                 println!("failpoint {failpoint}: FAILED: {error:#}");
@@ -78,13 +105,44 @@ fn a_crash_at_any_step_is_cleaned_up() {
 }
 
 /// A machine on which a daemon has run a pod and ended.
-fn used_machine() -> anyhow::Result<(Machine, Baseline)> {
-    let machine = Machine::new()?;
-    let daemon = machine.start_daemon()?;
-    machine.warm_up()?;
-    let baseline = Baseline::take(&machine);
-    daemon.terminate()?;
-    Ok((machine, baseline))
+struct Ground {
+    baseline: Baseline,
+    /// Ends before what it is on is swept.
+    _proxmox: Option<Proxmox>,
+    machine: Machine,
+}
+
+impl Ground {
+    fn plain() -> anyhow::Result<Self> {
+        Self::used(Machine::new()?, None)
+    }
+
+    /// One whose pods are Proxmox containers, started by nexcage or by Proxmox.
+    fn proxmox(start: &str) -> anyhow::Result<Self> {
+        let machine = Machine::new()?;
+        let proxmox = Proxmox::start(&machine)?;
+        machine.write_config(&proxmox.config(&machine, start)?)?;
+        Self::used(machine, Some(proxmox))
+    }
+
+    fn used(machine: Machine, proxmox: Option<Proxmox>) -> anyhow::Result<Self> {
+        let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
+        let baseline = Baseline::take(&machine);
+        daemon.terminate()?;
+        Ok(Self {
+            baseline,
+            _proxmox: proxmox,
+            machine,
+        })
+    }
+
+    fn live(&self, handler: &str) -> anyhow::Result<()> {
+        let daemon = self.machine.start_daemon()?;
+        whole_life(&self.machine, handler, &mut || Ok(false))?;
+        self.baseline.check(&self.machine)?;
+        daemon.terminate()
+    }
 }
 
 fn crash_at(machine: &Machine, failpoint: &str, baseline: &Baseline) -> anyhow::Result<()> {

@@ -104,6 +104,7 @@ fn system(only: &[String]) -> anyhow::Result<()> {
     let tools = critools::build(&go)?;
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     let daemon = build_daemon()?;
+    let proxmox = build_proxmox_sim()?;
 
     let mut tests = cargo();
     tests.args([
@@ -139,24 +140,39 @@ fn system(only: &[String]) -> anyhow::Result<()> {
         // What failed and where is in the message; the rest would bury it.
         .env("RUST_BACKTRACE", "0")
         .env("NEXCAGE_TEST_DAEMON", daemon)
+        .env("NEXCAGE_TEST_PROXMOX_SIM", proxmox)
         .env("NEXCAGE_TEST_CRICTL", tools.crictl)
         .env("NEXCAGE_TEST_CRITEST", tools.critest)
         .env("NEXCAGE_TEST_REGISTRY", registry.address().to_string()))
 }
 
+/// Builds the Proxmox VE node that tests take for one, and says where it is.
+pub(crate) fn build_proxmox_sim() -> anyhow::Result<Utf8PathBuf> {
+    println!("building the Proxmox simulator");
+    build_program(&["--package", "nexcage-proxmox-sim"], "proxmox-sim")
+}
+
+/// Builds a package's program and says where it is.
+fn build_program(arguments: &[&str], name: &str) -> anyhow::Result<Utf8PathBuf> {
+    let mut build = cargo();
+    build.arg("build").args(arguments);
+    build.args(["--message-format", "json-render-diagnostics"]);
+    let messages = output(build.stderr(Stdio::inherit()))?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
+        .with_context(|| format!("cargo did not say where it put {name}"))
+}
+
 /// Builds the daemon with failpoints compiled in, and says where it is.
 pub(crate) fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
     println!("building the daemon");
-    let mut build = cargo();
-    build.args(["build", "--package", "nexcage", "--features", "failpoints"]);
-    build.args(["--message-format", "json-render-diagnostics"]);
-    let messages = output(build.stderr(Stdio::inherit()))?;
-    let built = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "nexcage")
-        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
-        .context("cargo did not say where it put the daemon")?;
+    let built = build_program(
+        &["--package", "nexcage", "--features", "failpoints"],
+        "nexcage",
+    )?;
 
     // Any other build of the daemon would replace the file while the tests run.
     let kept = built.with_file_name("nexcage-with-failpoints");

@@ -5,6 +5,10 @@ use std::time::Duration;
 use nexcage_command::{Command, CommandError, Program};
 
 const PACKAGE: &str = "pve-container";
+
+/// dpkg-query(1).
+const DATABASE: &str = "DPKG_ADMINDIR";
+
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// That of Proxmox VE 8.
@@ -61,9 +65,13 @@ pub(crate) struct Features {
 impl Features {
     /// Those of the installed package.
     pub(crate) async fn detect(dpkg_query: &Program) -> Result<Self, FeatureError> {
-        let command = Command::new(dpkg_query, DEADLINE)
+        let mut command = Command::new(dpkg_query, DEADLINE)
             .args(["-W", "--showformat", "${db:Status-Status} ${Version}"])
             .arg(PACKAGE);
+        // Where dpkg's database is elsewhere, all of dpkg's programs are told so by this.
+        if let Some(directory) = std::env::var_os(DATABASE) {
+            command = command.env(DATABASE, directory);
+        }
         let output = command
             .run_any_status()
             .await

@@ -1,0 +1,224 @@
+//! A Proxmox VE node for one test: the simulator, in the machine's own directories.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use camino::Utf8PathBuf;
+use serde_json::{Value, json};
+
+use crate::process::Output;
+use crate::{Machine, process, tools};
+
+/// The simulator's directory on a machine; part of the command line of all that it starts.
+pub(crate) const DIRECTORY: &str = "proxmox-sim";
+
+/// The node's name.
+const NODE: &str = "pve1";
+
+/// Seconds that a command of Proxmox may take: it may wait ten for a lock.
+const PATIENCE: u64 = 60;
+
+/// How many numbers pods may have.
+const NUMBERS: u32 = 100;
+
+/// A simulated node. Dropping it ends the simulator as a power cut would; containers run on.
+#[derive(Debug)]
+pub struct Proxmox {
+    simulator: Child,
+    directory: Utf8PathBuf,
+    mount: Utf8PathBuf,
+    port: u16,
+    first: u32,
+}
+
+impl Proxmox {
+    /// Starts one on the machine, which is for one test as all that it has. Daemons that are started later take it for
+    /// a node with pve-container 6.1.10.
+    ///
+    /// # Errors
+    ///
+    /// If it does not serve.
+    pub fn start(machine: &Machine) -> anyhow::Result<Self> {
+        let packages = machine.temporary_directory().join("dpkg");
+        install_pve_container(&packages)?;
+        machine.set_environment("DPKG_ADMINDIR", packages.as_str());
+
+        let directory = machine.root().join(DIRECTORY);
+        let mount = machine.root().join("pve");
+        fs::create_dir_all(&mount).with_context(|| format!("cannot make {mount}"))?;
+        let port = free_port()?;
+        let mut simulator = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(tools::proxmox_sim()?)
+            .args(["--dir", directory.as_str(), "serve", "--node", NODE])
+            .args(["--mount", mount.as_str()])
+            .args(["--lxc-path", machine.lxc_dir().as_str()])
+            .args(["--port", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the Proxmox simulator")?;
+        let said = simulator.stdout.take().context("it has no output")?;
+        let mut line = String::new();
+        BufReader::new(said)
+            .read_line(&mut line)
+            .context("cannot read what the simulator says")?;
+        ensure!(line.trim() == "ready", "the simulator says {line:?}");
+        Ok(Self {
+            simulator,
+            directory,
+            mount,
+            port,
+            // Locks of containers are in a directory of the whole machine.
+            first: 1_000_000 + NUMBERS * rand::random_range(0..900_000),
+        })
+    }
+
+    /// The sections of the daemon's configuration that make it use this node for all pods. `start` is `direct` or `api`.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no token.
+    pub fn config(&self, machine: &Machine, start: &str) -> anyhow::Result<Value> {
+        let token_file = machine.root().join("pve-token");
+        if !token_file.exists() {
+            self.make_token(&token_file)?;
+        }
+        Ok(json!({
+            "default_backend": "proxmox",
+            "runtime_handlers": { "lxc": { "backend": "lxc" }, "host": { "backend": "host" } },
+            "proxmox": {
+                "node": NODE,
+                "pve_dir": self.mount,
+                "vmids": { "first": self.first, "last": self.first + NUMBERS - 1 },
+                "start": start,
+                "api_url": format!("https://127.0.0.1:{}", self.port),
+                "ca_file": self.mount.join("pve-root-ca.pem"),
+                "token_file": token_file,
+            },
+        }))
+    }
+
+    /// The user, role and token that the documentation tells administrators to make.
+    fn make_token(&self, file: &camino::Utf8Path) -> anyhow::Result<()> {
+        let pveum = |line: &str| {
+            let words: Vec<_> = line.split(' ').collect();
+            self.run("pveum", &words)?.success()
+        };
+        pveum("role add NexcageRole --privs VM.Audit,VM.PowerMgmt,Sys.Audit")?;
+        pveum("user add nexcage@pve")?;
+        let made = pveum("user token add nexcage@pve node --privsep 0 --output-format json")?;
+        pveum("acl modify / --users nexcage@pve --roles NexcageRole")?;
+        let made: Value = serde_json::from_str(&made).context("pveum printed no JSON")?;
+        let secret = made["value"].as_str().context("pveum printed no secret")?;
+        fs::write(file, format!("nexcage@pve!node={secret}\n"))
+            .and_then(|()| {
+                use std::os::unix::fs::PermissionsExt as _;
+                fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+            })
+            .with_context(|| format!("cannot write {file}"))
+    }
+
+    /// `pct`, whose failure is an error.
+    ///
+    /// # Errors
+    ///
+    /// In Proxmox's words.
+    pub fn pct(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.try_pct(arguments)?.success()
+    }
+
+    /// `pct`, which may fail.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run.
+    pub fn try_pct(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.run("pct", arguments)
+    }
+
+    /// Makes the node misbehave: `quorum off`, `api down` and so on.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub fn tell(&self, words: &str) -> anyhow::Result<()> {
+        let words: Vec<_> = words.split(' ').collect();
+        self.run("ctl", &words)?.success().map(drop)
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+        let simulator = tools::proxmox_sim()?;
+        let all = [&["--dir", self.directory.as_str(), command], arguments].concat();
+        process::run(simulator.as_str(), &all, PATIENCE)
+    }
+
+    /// The first number that a pod may have.
+    #[must_use]
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The configuration file of a container.
+    #[must_use]
+    pub fn conf(&self, vmid: u32) -> Utf8PathBuf {
+        self.mount.join(format!("nodes/{NODE}/lxc/{vmid}.conf"))
+    }
+
+    /// Numbers of the containers that have a configuration, in order.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be listed.
+    pub fn numbers(&self) -> anyhow::Result<Vec<u32>> {
+        let directory = self.mount.join(format!("nodes/{NODE}/lxc"));
+        let entries = directory
+            .read_dir_utf8()
+            .with_context(|| format!("cannot list {directory}"))?;
+        let names = entries.flatten().map(|entry| entry.file_name().to_owned());
+        let mut numbers: Vec<u32> = names
+            .filter_map(|name| name.strip_suffix(".conf")?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+impl Drop for Proxmox {
+    fn drop(&mut self) {
+        let _ = self.simulator.kill();
+        let _ = self.simulator.wait();
+        // Without its server nobody can even look below it.
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        if let Err(error) = rustix::mount::unmount(self.mount.as_str(), flags) {
+            eprintln!("cannot unmount {}: {error}", self.mount);
+        }
+    }
+}
+
+/// A database of dpkg with one package.
+fn install_pve_container(directory: &Utf8PathBuf) -> anyhow::Result<()> {
+    let status = "Package: pve-container\nStatus: install ok installed\nMaintainer: nobody\n\
+        Architecture: all\nVersion: 6.1.10\nDescription: none\n";
+    for below in ["info", "updates"] {
+        let path = directory.join(below);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {path}"))?;
+    }
+    for (file, text) in [("status", status), ("info/format", "1\n")] {
+        let path = directory.join(file);
+        fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;
+    }
+    Ok(())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    match listener.local_addr() {
+        Ok(address) => Ok(address.port()),
+        Err(error) => bail!("a socket has no address: {error}"),
+    }
+}

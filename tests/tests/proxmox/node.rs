@@ -1,0 +1,119 @@
+//! A Proxmox node with nexcage on it.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use nexcage_tests::leak::Baseline;
+use nexcage_tests::{Daemon, Machine, Pod, Proxmox, process, spec, tools, wait};
+use serde_json::Value;
+
+/// Milliseconds between two looks of the daemon at what others made of its containers.
+const HASTE: u32 = 300;
+
+/// Seconds until the daemon has seen what was done to a container.
+pub(crate) const PATIENCE: u64 = 20;
+
+/// Somebody else's container, with our tag and among our numbers.
+const FOREIGN: &str = "arch: amd64\nhostname: nexcage-pod\nmemory: 128\nostype: unmanaged\n\
+    rootfs: /nowhere,size=1G\nswap: 0\ntags: k8s;nexcage\nunprivileged: 1\n";
+
+/// A machine that is a Proxmox node, with a daemon whose pods are its containers.
+pub(crate) struct Node<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) proxmox: Proxmox,
+    baseline: Baseline,
+    foreign: Vec<u32>,
+    _daemon: Daemon,
+}
+
+impl Node<'_> {
+    /// Runs a test on a node of its own, after which nothing of a pod may be left, and foreign containers are as they were.
+    pub(crate) fn test(start: &str, test: impl FnOnce(&Node<'_>) -> anyhow::Result<()>) {
+        Machine::test(|machine| {
+            let proxmox = Proxmox::start(machine)?;
+            machine.write_config(&proxmox.config(machine, start)?)?;
+            let first = proxmox.first();
+            let foreign = vec![first - 1, first + 3, first + 100];
+            for vmid in &foreign {
+                let conf = proxmox.conf(*vmid);
+                fs::write(&conf, FOREIGN).with_context(|| format!("cannot write {conf}"))?;
+            }
+            let daemon = machine.start_daemon_in_haste(HASTE)?;
+            machine.warm_up()?;
+            machine.pull_busybox()?;
+            let node = Node {
+                machine,
+                proxmox,
+                baseline: Baseline::take(machine),
+                foreign,
+                _daemon: daemon,
+            };
+            test(&node)?;
+            machine.crictl().run(&["rmp", "--all", "--force"])?;
+            node.nothing_is_left()
+        });
+    }
+
+    /// Fails if more is there than before the test, or somebody else's container was touched.
+    pub(crate) fn nothing_is_left(&self) -> anyhow::Result<()> {
+        self.baseline.check(self.machine)?;
+        let numbers = self.proxmox.numbers()?;
+        ensure!(numbers == self.foreign, "containers are left: {numbers:?}");
+        for vmid in &self.foreign {
+            let text = fs::read_to_string(self.proxmox.conf(*vmid))?;
+            ensure!(text == FOREIGN, "{vmid} was touched:\n{text}");
+        }
+        Ok(())
+    }
+
+    /// A pod with a container that counts, the container's id and its number in Proxmox.
+    pub(crate) fn counting(&self, name: &str) -> anyhow::Result<(Pod, String, u32)> {
+        let pod = self.machine.run_pod(name)?;
+        let container = self
+            .machine
+            .start(&pod, &spec::shell("counter", spec::COUNT))?;
+        let vmid = self.vmid(&pod)?;
+        Ok((pod, container, vmid))
+    }
+
+    /// A pod's number.
+    pub(crate) fn vmid(&self, pod: &Pod) -> anyhow::Result<u32> {
+        let info = self.inspect(&pod.id)?["info"].take();
+        let number = info["container"].as_str().and_then(|n| n.parse().ok());
+        number.with_context(|| format!("a pod has no VMID: {info}"))
+    }
+
+    pub(crate) fn inspect(&self, pod: &str) -> anyhow::Result<Value> {
+        self.machine.crictl().json(&["inspectp", pod])
+    }
+
+    /// Waits until the daemon knows that a pod has ended, and its containers with it.
+    pub(crate) fn ends(&self, pod: &Pod, container: &str) -> anyhow::Result<()> {
+        wait::until_true("the pod is not ready", PATIENCE, || {
+            Ok(self.inspect(&pod.id)?["status"]["state"] == "SANDBOX_NOTREADY")
+        })?;
+        wait::until_true("its container has exited", PATIENCE, || {
+            let status = self.machine.container_status(container)?;
+            Ok(status["state"] == "CONTAINER_EXITED")
+        })
+    }
+
+    /// A condition of the runtime, by name.
+    pub(crate) fn condition(&self, name: &str) -> anyhow::Result<Value> {
+        let info = self.machine.crictl().json(&["info"])?;
+        let conditions = info["status"]["conditions"].as_array();
+        conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == name)
+            .cloned()
+            .with_context(|| format!("no condition {name}: {info}"))
+    }
+
+    /// nexcage's own command line.
+    pub(crate) fn nexcage(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let socket = self.machine.socket();
+        let all = [&["--socket", socket.as_str()], arguments].concat();
+        process::run(tools::daemon()?.as_str(), &all, 60)?.success()
+    }
+}
