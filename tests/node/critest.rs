@@ -46,9 +46,10 @@ fn every_spec_ends_as_expected_on_overlay() {
     });
 }
 
-fn play(storage: &str) -> anyhow::Result<()> {
+/// Runs all of it and judges it. Its reports are kept by this name.
+pub(crate) fn play(name: &str) -> anyhow::Result<()> {
     let known = KnownFailures::parse(include_str!("../known-failures.txt"))?;
-    let directory = Utf8Path::new(REPORTS).join(storage);
+    let directory = Utf8Path::new(REPORTS).join(name);
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {directory}"))?;
     let parallel = match std::env::var("NEXCAGE_TEST_PARALLEL") {
         Ok(text) => text.parse().context("NEXCAGE_TEST_PARALLEL")?,

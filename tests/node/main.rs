@@ -13,6 +13,7 @@ mod inventory;
 mod node;
 mod package;
 mod power;
+mod proxmox;
 mod settings;
 mod storage;
 mod systemd;

@@ -39,5 +39,6 @@ mod workload;
 pub use crictl::Crictl;
 pub use daemon::Daemon;
 pub use machine::Machine;
+pub use proxmox::Place;
 pub use proxmox::Proxmox;
 pub use workload::Pod;

@@ -17,7 +17,7 @@ use crate::{Machine, process, tools};
 pub(crate) const DIRECTORY: &str = "proxmox-sim";
 
 /// The node's name.
-const NODE: &str = "pve1";
+pub(crate) const NODE: &str = "pve1";
 
 /// Seconds that a command of Proxmox may take: it may wait ten for a lock.
 const PATIENCE: u64 = 60;
@@ -29,10 +29,20 @@ const NUMBERS: u32 = 100;
 #[derive(Debug)]
 pub struct Proxmox {
     simulator: Child,
-    directory: Utf8PathBuf,
-    mount: Utf8PathBuf,
+    place: Place,
     port: u16,
     first: u32,
+}
+
+/// Where a simulated node is on a machine.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What it keeps for itself.
+    pub directory: Utf8PathBuf,
+    /// Where its cluster file system is mounted.
+    pub mount: Utf8PathBuf,
+    /// Where LXC keeps containers.
+    pub lxc_path: Utf8PathBuf,
 }
 
 impl Proxmox {
@@ -46,17 +56,28 @@ impl Proxmox {
         let packages = machine.temporary_directory().join("dpkg");
         install_pve_container(&packages)?;
         machine.set_environment("DPKG_ADMINDIR", packages.as_str());
+        Self::start_in(Place {
+            directory: machine.root().join(DIRECTORY),
+            mount: machine.root().join("pve"),
+            lxc_path: machine.lxc_dir(),
+        })
+    }
 
-        let directory = machine.root().join(DIRECTORY);
-        let mount = machine.root().join("pve");
-        fs::create_dir_all(&mount).with_context(|| format!("cannot make {mount}"))?;
+    /// Starts one anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If it does not serve.
+    pub fn start_in(place: Place) -> anyhow::Result<Self> {
+        let mount = &place.mount;
+        fs::create_dir_all(mount).with_context(|| format!("cannot make {mount}"))?;
         let port = free_port()?;
         let mut simulator = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(tools::proxmox_sim()?)
-            .args(["--dir", directory.as_str(), "serve", "--node", NODE])
+            .args(["--dir", place.directory.as_str(), "serve", "--node", NODE])
             .args(["--mount", mount.as_str()])
-            .args(["--lxc-path", machine.lxc_dir().as_str()])
+            .args(["--lxc-path", place.lxc_path.as_str()])
             .args(["--port", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -70,8 +91,7 @@ impl Proxmox {
         ensure!(line.trim() == "ready", "the simulator says {line:?}");
         Ok(Self {
             simulator,
-            directory,
-            mount,
+            place,
             port,
             // Locks of containers are in a directory of the whole machine.
             first: 1_000_000 + NUMBERS * rand::random_range(0..900_000),
@@ -83,8 +103,8 @@ impl Proxmox {
     /// # Errors
     ///
     /// If there can be no token.
-    pub fn config(&self, machine: &Machine, start: &str) -> anyhow::Result<Value> {
-        let token_file = machine.root().join("pve-token");
+    pub fn config(&self, start: &str) -> anyhow::Result<Value> {
+        let token_file = self.token_file();
         if !token_file.exists() {
             self.make_token(&token_file)?;
         }
@@ -93,11 +113,11 @@ impl Proxmox {
             "runtime_handlers": { "lxc": { "backend": "lxc" }, "host": { "backend": "host" } },
             "proxmox": {
                 "node": NODE,
-                "pve_dir": self.mount,
+                "pve_dir": self.place.mount,
                 "vmids": { "first": self.first, "last": self.first + NUMBERS - 1 },
                 "start": start,
-                "api_url": format!("https://127.0.0.1:{}", self.port),
-                "ca_file": self.mount.join("pve-root-ca.pem"),
+                "api_url": self.api_url(),
+                "ca_file": self.ca_file(),
                 "token_file": token_file,
             },
         }))
@@ -153,8 +173,30 @@ impl Proxmox {
 
     fn run(&self, command: &str, arguments: &[&str]) -> anyhow::Result<Output> {
         let simulator = tools::proxmox_sim()?;
-        let all = [&["--dir", self.directory.as_str(), command], arguments].concat();
+        let all = [
+            &["--dir", self.place.directory.as_str(), command],
+            arguments,
+        ]
+        .concat();
         process::run(simulator.as_str(), &all, PATIENCE)
+    }
+
+    /// The API's address.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The authority of the API's certificate.
+    #[must_use]
+    pub fn ca_file(&self) -> Utf8PathBuf {
+        self.place.mount.join("pve-root-ca.pem")
+    }
+
+    /// The daemon's token, once there is a configuration.
+    #[must_use]
+    pub fn token_file(&self) -> Utf8PathBuf {
+        self.place.directory.join("nexcage-token")
     }
 
     /// The first number that a pod may have.
@@ -166,7 +208,9 @@ impl Proxmox {
     /// The configuration file of a container.
     #[must_use]
     pub fn conf(&self, vmid: u32) -> Utf8PathBuf {
-        self.mount.join(format!("nodes/{NODE}/lxc/{vmid}.conf"))
+        self.place
+            .mount
+            .join(format!("nodes/{NODE}/lxc/{vmid}.conf"))
     }
 
     /// Numbers of the containers that have a configuration, in order.
@@ -175,7 +219,7 @@ impl Proxmox {
     ///
     /// If they cannot be listed.
     pub fn numbers(&self) -> anyhow::Result<Vec<u32>> {
-        let directory = self.mount.join(format!("nodes/{NODE}/lxc"));
+        let directory = self.place.mount.join(format!("nodes/{NODE}/lxc"));
         let entries = directory
             .read_dir_utf8()
             .with_context(|| format!("cannot list {directory}"))?;
@@ -194,8 +238,8 @@ impl Drop for Proxmox {
         let _ = self.simulator.wait();
         // Without its server nobody can even look below it.
         let flags = rustix::mount::UnmountFlags::DETACH;
-        if let Err(error) = rustix::mount::unmount(self.mount.as_str(), flags) {
-            eprintln!("cannot unmount {}: {error}", self.mount);
+        if let Err(error) = rustix::mount::unmount(self.place.mount.as_str(), flags) {
+            eprintln!("cannot unmount {}: {error}", self.place.mount);
         }
     }
 }

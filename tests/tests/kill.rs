@@ -121,7 +121,7 @@ impl Ground {
     fn proxmox(start: &str) -> anyhow::Result<Self> {
         let machine = Machine::new()?;
         let proxmox = Proxmox::start(&machine)?;
-        machine.write_config(&proxmox.config(&machine, start)?)?;
+        machine.write_config(&proxmox.config(start)?)?;
         Self::used(machine, Some(proxmox))
     }
 

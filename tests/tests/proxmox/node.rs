@@ -31,7 +31,7 @@ impl Node<'_> {
     pub(crate) fn test(start: &str, test: impl FnOnce(&Node<'_>) -> anyhow::Result<()>) {
         Machine::test(|machine| {
             let proxmox = Proxmox::start(machine)?;
-            machine.write_config(&proxmox.config(machine, start)?)?;
+            machine.write_config(&proxmox.config(start)?)?;
             let first = proxmox.first();
             let foreign = vec![first - 1, first + 3, first + 100];
             for vmid in &foreign {

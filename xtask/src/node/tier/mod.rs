@@ -19,13 +19,15 @@ use camino::Utf8PathBuf;
 use super::machine::{Machine, Owner};
 use super::share::More;
 use super::{Parts, nodes};
-use crate::package;
 use crate::run::{cargo, output, target_dir};
+use crate::{package, test};
 
 /// The test program's name in the node.
 const TESTS: &str = "tests";
 /// The tests of the ZFS driver alone, on pools that they make themselves.
 const ZFS_TESTS: &str = "zfs-tests";
+/// The Proxmox VE node that tests take for one.
+const PROXMOX_SIM: &str = "proxmox-sim";
 /// This very program, which plays the demo there.
 const XTASK: &str = "xtask";
 
@@ -46,6 +48,8 @@ pub(crate) struct Size {
     churn: &'static str,
     /// How often the power fails.
     power_cuts: u32,
+    /// What takes long and is seldom otherwise than its parts.
+    full: bool,
 }
 
 impl Size {
@@ -54,6 +58,7 @@ impl Size {
         parallel: 2,
         churn: "20x3",
         power_cuts: 2,
+        full: false,
     };
 
     /// What is promised; hours, where the node is emulated.
@@ -61,6 +66,7 @@ impl Size {
         parallel: 2,
         churn: "200x5",
         power_cuts: 10,
+        full: true,
     };
 }
 
@@ -106,6 +112,10 @@ const STEPS: &[Step] = &[
             let environment = [("NEXCAGE_TEST_PARALLEL", parallel.as_str())];
             bench.test("critest::", &environment, 90 * MINUTE)
         },
+    },
+    Step {
+        name: "proxmox",
+        play: |bench, size| bench.proxmox(size),
     },
     Step {
         name: "churn",
@@ -191,6 +201,7 @@ impl Bench {
                 (build_tests("nexcage-tests", "node", "node")?, TESTS),
                 (build_tests("nexcage-zfs", "zfs-tests", "real")?, ZFS_TESTS),
                 (myself, XTASK),
+                (test::build_proxmox_sim()?, PROXMOX_SIM),
             ],
             files: vec![
                 (build_package(None)?, "nexcage.deb"),
@@ -261,6 +272,19 @@ impl Bench {
             &format!("{}{}", more.concat(), test_line(arguments)),
             patience,
         )
+    }
+
+    /// Pods as Proxmox containers.
+    fn proxmox(&self, size: Size) -> anyhow::Result<()> {
+        self.test("proxmox::", &[], 30 * MINUTE)?;
+        if !size.full {
+            return Ok(());
+        }
+        for start in ["directly", "by_proxmox"] {
+            let name = format!("proxmox::critest_ends_as_expected_started_{start}");
+            self.part(&name, 45 * MINUTE)?;
+        }
+        Ok(())
     }
 
     /// The ZFS driver without a daemon.
@@ -347,7 +371,8 @@ impl Bench {
 fn test_line(arguments: &str) -> String {
     format!(
         "env RUST_BACKTRACE=0 PATH=/opt/nexcage:$PATH HOME=/root NEXCAGE_TEST_CRICTL=/opt/nexcage/crictl \
-         NEXCAGE_TEST_CRITEST=/opt/nexcage/critest /opt/nexcage/{TESTS} {arguments}"
+         NEXCAGE_TEST_CRITEST=/opt/nexcage/critest NEXCAGE_TEST_PROXMOX_SIM=/opt/nexcage/{PROXMOX_SIM} \
+         /opt/nexcage/{TESTS} {arguments}"
     )
 }
 
