@@ -1,0 +1,3 @@
+//! A Proxmox VE node to test against.
+pub mod conf;
+pub mod pmxcfs;
