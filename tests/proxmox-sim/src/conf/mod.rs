@@ -4,6 +4,7 @@
 //! what is not understood is gone, with a warning.
 
 mod keys;
+mod pending;
 mod property;
 mod read;
 mod text;

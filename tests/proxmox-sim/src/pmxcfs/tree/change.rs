@@ -78,12 +78,12 @@ impl Tree {
         self.writable()?;
         let inode = self.lookup(dir, name)?;
         self.is_empty(inode)?;
-        let path = self.path(inode);
+        let guest = guest_of(&self.path(inode)).filter(|_| self.is_file(inode));
         self.store.remove(inode).map_err(|_| Errno::IO)?;
         self.detach(inode);
         self.entries.remove(&inode);
         self.version += 1;
-        if let Some((vmid, _)) = guest_of(&path) {
+        if let Some((vmid, _)) = guest {
             self.forget_guest(vmid);
         }
         Ok(())
