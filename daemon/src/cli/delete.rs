@@ -4,32 +4,49 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nexcage_cri_api::v1;
+use serde::Serialize;
 
-use super::args::DeleteArgs;
+use super::args::{DeleteArgs, Format};
 use super::client::{Client, request, request_within};
 use super::error::CliError;
-use super::output::print;
+use super::output::{print, print_json};
 use super::resolve::{Inventory, Target};
+use crate::error::Chain;
 
 /// What stopping takes at most beyond the time that the container gets.
 const STOP_EXTRA: Duration = Duration::from_secs(60);
 
+/// What became of one target, as `--output json` prints it.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    name: String,
+    deleted: bool,
+    error: Option<String>,
+}
+
 /// Removes pods and containers; tells each that was removed, and each that was not.
 pub(super) async fn run(mut client: Client, args: DeleteArgs) -> Result<ExitCode, CliError> {
-    let mut failed = false;
-    for name in &args.targets {
-        match delete(&mut client, name, &args).await {
-            Ok(()) => print(&format!("{name}\n"))?,
-            Err(error) => {
-                error.report();
-                failed = true;
-            }
+    let as_json = args.output.output == Format::Json;
+    let mut outcomes = Vec::new();
+    for name in args.targets.iter().chain(&args.name) {
+        let deleted = delete(&mut client, name, &args).await;
+        match &deleted {
+            Ok(()) if !as_json => print(&format!("{name}\n"))?,
+            Err(error) if !as_json => drop(error.report()),
+            _ => {}
         }
+        outcomes.push(Outcome {
+            name: name.clone(),
+            deleted: deleted.is_ok(),
+            error: deleted.err().map(|error| Chain(&error).to_string()),
+        });
     }
-    if failed {
-        Err(CliError::Told)
-    } else {
-        Ok(ExitCode::SUCCESS)
+    if as_json {
+        print_json(&outcomes)?;
+    }
+    match outcomes.iter().all(|outcome| outcome.deleted) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(CliError::Told),
     }
 }
 

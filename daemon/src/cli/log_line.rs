@@ -65,22 +65,33 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line.get(..space)?, line.get(space + 1..)?))
 }
 
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// As the container wrote it.
+    Plain,
+    /// With the time before it.
+    Timestamps,
+    /// As an object, all of them to standard output.
+    Json,
+}
+
 /// Writes the container's output as it was: what went to standard output to `out`, the rest to `err`.
 #[derive(Debug)]
 pub(super) struct Printer<O, E> {
     out: O,
     err: E,
-    timestamps: bool,
+    style: Style,
     /// Which stream is in the middle of a line.
     mid_line: [bool; 2],
 }
 
 impl<O: std::io::Write, E: std::io::Write> Printer<O, E> {
-    pub(super) fn new(out: O, err: E, timestamps: bool) -> Self {
+    pub(super) fn new(out: O, err: E, style: Style) -> Self {
         Self {
             out,
             err,
-            timestamps,
+            style,
             mid_line: [false; 2],
         }
     }
@@ -88,12 +99,15 @@ impl<O: std::io::Write, E: std::io::Write> Printer<O, E> {
     /// Writes one line of the file, given without its newline. A line that is not a CRI log's
     /// is passed on as it is, for somebody else wrote it there.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), CliError> {
+        if self.style == Style::Json {
+            return write_all(&mut self.out, &object(line));
+        }
         let Some(parsed) = LogLine::parse(line) else {
             return write_all(&mut self.out, &[line, b"\n"].concat());
         };
         let mid_line = &mut self.mid_line[parsed.stream.index()];
         let mut text = Vec::with_capacity(line.len() + 1);
-        if self.timestamps && !*mid_line {
+        if self.style == Style::Timestamps && !*mid_line {
             text.extend_from_slice(parsed.time);
             text.push(b' ');
         }
@@ -109,11 +123,29 @@ impl<O: std::io::Write, E: std::io::Write> Printer<O, E> {
     }
 }
 
+/// A line as an object, with its newline. What is no text is shown as well as it can be.
+fn object(line: &[u8]) -> Vec<u8> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let parsed = LogLine::parse(line);
+    let value = serde_json::json!({
+        "time": parsed.map(|line| text(line.time)),
+        "stream": parsed.map(|line| match line.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }),
+        "partial": parsed.is_some_and(|line| line.partial),
+        "text": text(parsed.map_or(line, |line| line.content)),
+    });
+    format!("{value}\n").into_bytes()
+}
+
 /// What the fuzz target `log_line` calls: prints a whole log.
 pub(crate) fn fuzz(log: &[u8]) {
-    let mut printer = Printer::new(Vec::new(), Vec::new(), true);
-    for line in log.split(|byte| *byte == b'\n') {
-        let _ = printer.line(line);
+    for style in [Style::Timestamps, Style::Json] {
+        let mut printer = Printer::new(Vec::new(), Vec::new(), style);
+        for line in log.split(|byte| *byte == b'\n') {
+            let _ = printer.line(line);
+        }
     }
 }
 
@@ -123,9 +155,9 @@ mod tests {
 
     use super::*;
 
-    fn printed(timestamps: bool, lines: &[&str]) -> (String, String) {
+    fn printed(style: Style, lines: &[&str]) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut printer = Printer::new(&mut out, &mut err, timestamps);
+        let mut printer = Printer::new(&mut out, &mut err, style);
         lines
             .iter()
             .for_each(|line| printer.line(line.as_bytes()).unwrap());
@@ -147,11 +179,11 @@ mod tests {
             "t7 stdout F:tag four",
         ];
         assert_eq!(
-            printed(false, &lines),
+            printed(Style::Plain, &lines),
             ("one two three\n\n\nfour\n".into(), "oops\n".into())
         );
         assert_eq!(
-            printed(true, &lines),
+            printed(Style::Timestamps, &lines),
             (
                 "t1 one two three\nt5 \nt6 \nt7 four\n".into(),
                 "t2 oops\n".into()
@@ -163,7 +195,22 @@ mod tests {
     fn what_is_not_a_log_line_is_passed_on() {
         let lines = ["", "hello", "t stdlog F x", "t stdout X x", " stdout F x"];
         let expected: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        assert_eq!(printed(true, &lines), (expected, String::new()));
+        assert_eq!(
+            printed(Style::Timestamps, &lines),
+            (expected, String::new())
+        );
+    }
+
+    #[test]
+    fn programs_get_an_object_for_each_line() {
+        let lines = ["t1 stdout P a\tb", "t2 stderr F é", "not a log line"];
+        let (out, err) = printed(Style::Json, &lines);
+        insta::assert_snapshot!(out, @r#"
+        {"partial":true,"stream":"stdout","text":"a\tb","time":"t1"}
+        {"partial":false,"stream":"stderr","text":"é","time":"t2"}
+        {"partial":false,"stream":null,"text":"not a log line","time":null}
+        "#);
+        assert_eq!(err, "");
     }
 
     proptest! {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use camino::Utf8Path;
 use nexcage_cri_api::v1;
 
-use super::args::LogsArgs;
+use super::args::{Format, LogsArgs};
 use super::client::{Client, request};
 use super::error::CliError;
 use super::follow::LogFile;
-use super::log_line::Printer;
+use super::log_line::{Printer, Style};
 use super::resolve::Inventory;
 
 /// While a container is silent, how long to wait before looking again: longer and longer.
@@ -20,10 +20,15 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// Prints the log of a container.
 pub(super) async fn run(mut client: Client, args: LogsArgs) -> Result<ExitCode, CliError> {
     let inventory = Inventory::fetch(&mut client).await?;
-    let id = inventory.container(&args.container)?.id.clone();
+    let id = inventory.container_of(args.target.name())?.id.clone();
     let status = status(&mut client, &id).await?;
     let mut log = open(&status)?;
-    let mut printer = Printer::new(std::io::stdout(), std::io::stderr(), args.timestamps);
+    let style = match (args.output.output, args.timestamps) {
+        (Format::Json, _) => Style::Json,
+        (Format::Table, true) => Style::Timestamps,
+        (Format::Table, false) => Style::Plain,
+    };
+    let mut printer = Printer::new(std::io::stdout(), std::io::stderr(), style);
     if let Some(wanted) = args.tail {
         let lines = log
             .skip_to_last(wanted)

@@ -17,6 +17,7 @@ mod args;
 mod checkpoint;
 mod client;
 mod config;
+mod create;
 mod delete;
 mod error;
 mod exec;
@@ -28,6 +29,7 @@ mod info;
 mod list;
 pub(crate) mod log_line;
 mod logs;
+mod make;
 mod output;
 mod pod_spec;
 mod progress;
@@ -35,6 +37,7 @@ pub(crate) mod proto;
 mod pull;
 mod resolve;
 mod run;
+mod start_stop;
 mod stats;
 mod syntax;
 mod table;
@@ -129,6 +132,9 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
         Command::Logs(args) => logs::run(client, args).await,
         Command::Exec(args) => exec::run(client, args).await,
         Command::Run(args) => Box::pin(run::run(client, *args)).await,
+        Command::Create(args) => Box::pin(create::run(client, *args)).await,
+        Command::Start(args) => start_stop::start(client, args).await,
+        Command::Stop(args) => start_stop::stop(client, args).await,
         Command::Checkpoint(args) => checkpoint::run(client, args).await,
         Command::Restore(args) => checkpoint::restore(client, args).await,
         Command::Delete(args) => delete::run(client, args).await,

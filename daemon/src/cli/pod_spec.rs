@@ -1,10 +1,10 @@
-//! What `nexcage run` asks the runtime for: pure, from the arguments.
+//! What `nexcage run` and `nexcage create` ask the runtime for: pure, from the arguments.
 
 use std::collections::HashMap;
 
 use nexcage_cri_api::v1;
 
-use super::args::{Network, RunArgs};
+use super::args::{Network, PodArgs};
 use super::error::CliError;
 
 /// What kubelet hides from and protects against every container that is not privileged; CRI wants it spelled out.
@@ -38,9 +38,9 @@ const NAME_MAX: usize = 63;
 /// # Errors
 ///
 /// [`CliError::Usage`] if the given one is no host name.
-pub(super) fn name(args: &RunArgs, suffix: &str) -> Result<String, CliError> {
-    let Some(name) = &args.name else {
-        return Ok(name_from(&args.image, suffix));
+pub(super) fn name(given: Option<&str>, image: &str, suffix: &str) -> Result<String, CliError> {
+    let Some(name) = given else {
+        return Ok(name_from(image, suffix));
     };
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = name.starts_with('-') || name.ends_with('-');
@@ -50,7 +50,7 @@ pub(super) fn name(args: &RunArgs, suffix: &str) -> Result<String, CliError> {
              with no '-' at either end"
         )));
     }
-    Ok(name.clone())
+    Ok(name.to_owned())
 }
 
 /// The last part of the image's name, as far as it makes a host name.
@@ -82,7 +82,7 @@ fn name_from(image: &str, suffix: &str) -> String {
 ///
 /// [`CliError::Usage`] if arguments contradict each other.
 pub(super) fn sandbox(
-    args: &RunArgs,
+    args: &PodArgs,
     name: &str,
     uid: &str,
 ) -> Result<v1::PodSandboxConfig, CliError> {
@@ -120,9 +120,17 @@ pub(super) fn sandbox(
     })
 }
 
+/// What a container runs: an image, and arguments for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Program<'a> {
+    pub(super) image: &'a str,
+    pub(super) command: &'a [String],
+}
+
 /// The container.
 pub(super) fn container(
-    args: &RunArgs,
+    args: &PodArgs,
+    program: Program<'_>,
     name: &str,
     pod: &v1::PodSandboxMetadata,
 ) -> v1::ContainerConfig {
@@ -134,10 +142,10 @@ pub(super) fn container(
             attempt: 0,
         }),
         image: Some(v1::ImageSpec {
-            image: args.image.clone(),
+            image: program.image.to_owned(),
             ..Default::default()
         }),
-        args: args.command.clone(),
+        args: program.command.to_vec(),
         envs: args
             .env
             .iter()
@@ -217,7 +225,7 @@ fn port(port: &super::syntax::Port) -> v1::PortMapping {
 mod tests {
     use clap::Parser as _;
 
-    use super::super::args::{Cli, Command};
+    use super::super::args::{Cli, Command, RunArgs};
     use super::*;
 
     fn args(args: &[&str]) -> RunArgs {
@@ -236,16 +244,12 @@ mod tests {
             ("localhost:5000/my_App@sha256:00", "my-app-1a2b3c"),
             ("registry/___", "pod-1a2b3c"),
         ] {
-            assert_eq!(name(&args(&[image]), "1a2b3c").unwrap(), expected);
+            assert_eq!(name(None, image, "1a2b3c").unwrap(), expected);
         }
-        assert_eq!(name(&args(&[&long]), "1a2b3c").unwrap().len(), NAME_MAX);
-        assert_eq!(
-            name(&args(&["--name", "web", "x"]), "1a2b3c").unwrap(),
-            "web"
-        );
+        assert_eq!(name(None, &long, "1a2b3c").unwrap().len(), NAME_MAX);
+        assert_eq!(name(Some("web"), "x", "1a2b3c").unwrap(), "web");
         for bad in ["", "Web", "a b", "a/b", "-a", "a-", &long] {
-            let argument = format!("--name={bad}");
-            assert!(name(&args(&[&argument, "x"]), "").is_err(), "{bad:?}");
+            assert!(name(Some(bad), "x", "").is_err(), "{bad:?}");
         }
     }
 
@@ -265,8 +269,12 @@ mod tests {
             "-l",
         ]);
         // Labels are a map without an order.
-        let mut pod = sandbox(&args, "web", "uid-1").unwrap();
-        let mut container = container(&args, "web", pod.metadata.as_ref().unwrap());
+        let mut pod = sandbox(&args.new, "web", "uid-1").unwrap();
+        let program = Program {
+            image: &args.image,
+            command: &args.command,
+        };
+        let mut container = container(&args.new, program, "web", pod.metadata.as_ref().unwrap());
         let labels = |labels: &mut HashMap<String, String>| {
             let mut list: Vec<_> = std::mem::take(labels).into_iter().collect();
             list.sort();
@@ -284,10 +292,10 @@ mod tests {
     fn the_hosts_network_has_no_ports_to_publish() {
         let host = args(&["--network", "host", "-p", "80:80", "debian"]);
         assert!(matches!(
-            sandbox(&host, "web", "u"),
+            sandbox(&host.new, "web", "u"),
             Err(CliError::Usage(_))
         ));
-        let pod = sandbox(&args(&["--network", "host", "debian"]), "web", "u").unwrap();
+        let pod = sandbox(&args(&["--network", "host", "debian"]).new, "web", "u").unwrap();
         let context = pod.linux.unwrap().security_context.unwrap();
         assert_eq!(
             context.namespace_options.unwrap().network(),

@@ -56,6 +56,37 @@ impl Inventory {
         }
     }
 
+    /// As [`container`](Self::container); a pod stands for its only container.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError::NotFound`], [`CliError::Ambiguous`], [`CliError::State`] if the pod has none.
+    pub(super) fn container_of(&self, name: &str) -> Result<&v1::Container, CliError> {
+        let not_found = match self.container(name) {
+            Err(error) if error.is_not_found() => error,
+            found => return found,
+        };
+        let Ok(Target::Pod(pod)) = self.target(name) else {
+            return Err(not_found);
+        };
+        let inside = self
+            .containers
+            .iter()
+            .filter(|c| c.pod_sandbox_id == pod.id);
+        // A container that was restarted is the same container.
+        let inside = latest(inside, container_name, |c| {
+            c.metadata.as_ref().map(|m| m.attempt)
+        });
+        if inside.is_empty() {
+            return Err(CliError::State(format!("pod {name} has no container")));
+        }
+        let found: Vec<_> = inside.into_iter().map(Target::Container).collect();
+        match self.one_of(&found, name)? {
+            Some(Target::Container(container)) => Ok(container),
+            _ => Err(not_found),
+        }
+    }
+
     /// The pod or container of this name. Pods come first, because a pod often has a container of its own name.
     ///
     /// # Errors
@@ -317,6 +348,28 @@ mod tests {
         assert_eq!(found(inventory.target("web/web")), "c111");
         assert_eq!(found(inventory.target("ab")), "ab22");
         assert_eq!(found(inventory.target("c12")), "c122");
+    }
+
+    #[test]
+    fn a_pod_stands_for_its_only_container() {
+        let mut inventory = inventory();
+        let id = |inventory: &Inventory, name| inventory.container_of(name).map(|c| c.id.clone());
+        assert_eq!(id(&inventory, "db").unwrap(), "d444");
+        assert_eq!(
+            id(&inventory, "web").unwrap(),
+            "c111",
+            "a container is meant first"
+        );
+        assert!(id(&inventory, "nothing").unwrap_err().is_not_found());
+        inventory.pods.push(pod("ac33", "empty", "u3", 0));
+        assert!(matches!(id(&inventory, "empty"), Err(CliError::State(_))));
+        inventory
+            .containers
+            .push(container("e555", "ab22", "other", 0));
+        assert!(matches!(
+            id(&inventory, "db"),
+            Err(CliError::Ambiguous { .. })
+        ));
     }
 
     #[test]

@@ -7,17 +7,16 @@ use nexcage_cri_api::v1;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::{Format, PullPolicy, RunArgs};
-use super::client::{Client, request, request_within};
+use super::args::{Format, RunArgs};
+use super::client::Client;
 use super::delete::{remove_container, remove_pod, stop_container, stop_pod};
 use super::error::CliError;
-use super::log_line::Printer;
+use super::log_line::{Printer, Style};
+use super::make::{self, provide_image, random_hex, start_pod};
 use super::output::{print, print_json};
+use super::pod_spec::Program;
 use super::resolve::{Inventory, Target};
-use super::{exec, logs, pod_spec, pull};
-
-/// What a pod takes to start at most: twice the usual, as kubelet has it.
-const POD_START: Duration = Duration::from_secs(240);
+use super::{exec, logs, pod_spec};
 
 /// What a container gets to end after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,16 +32,16 @@ struct Started {
 /// Runs a container in a pod of its own.
 pub(super) async fn run(mut client: Client, args: RunArgs) -> Result<ExitCode, CliError> {
     let uid = random_hex(16);
-    let name = pod_spec::name(&args, &random_hex(3))?;
+    let name = pod_spec::name(args.name.as_deref(), &args.image, &random_hex(3))?;
     if let Some(pod) = &args.pod {
         return Box::pin(join(client, &args, &name, pod)).await;
     }
-    let pod = pod_spec::sandbox(&args, &name, &uid)?;
-    let container = pod_spec::container(&args, &name, &pod.metadata.clone().unwrap_or_default());
-    Box::pin(provide_image(&mut client, &args)).await?;
+    let pod = pod_spec::sandbox(&args.new, &name, &uid)?;
+    let container = container(&args, &name, &pod.metadata.clone().unwrap_or_default());
+    Box::pin(provide_image(&mut client, &args.image, args.new.pull)).await?;
     // From here on there is something to clean up, so that a signal is obeyed only when it is known what.
     let mut stop = Stop::listen()?;
-    let pod_id = Box::pin(start_pod(&mut client, pod.clone(), &args.runtime_handler)).await?;
+    let pod_id = Box::pin(start_pod(&mut client, pod.clone(), &args.new)).await?;
     let started = Box::pin(start_container(&mut client, &pod_id, pod, container)).await;
     let container_id = match started {
         Ok(id) => id,
@@ -83,8 +82,8 @@ async fn join(
             name: pod.to_owned(),
         });
     };
-    let container = pod_spec::container(args, name, &pod.metadata.clone().unwrap_or_default());
-    Box::pin(provide_image(&mut client, args)).await?;
+    let container = container(args, name, &pod.metadata.clone().unwrap_or_default());
+    Box::pin(provide_image(&mut client, &args.image, args.new.pull)).await?;
     let mut stop = Stop::listen()?;
     let config = v1::PodSandboxConfig {
         metadata: pod.metadata.clone(),
@@ -123,57 +122,12 @@ fn both(
     }
 }
 
-async fn provide_image(client: &mut Client, args: &RunArgs) -> Result<(), CliError> {
-    let is_missing = match args.pull {
-        PullPolicy::Always => true,
-        PullPolicy::Missing | PullPolicy::Never => {
-            let spec = v1::ImageSpec {
-                image: args.image.clone(),
-                ..Default::default()
-            };
-            let message = v1::ImageStatusRequest {
-                image: Some(spec),
-                verbose: false,
-            };
-            let answer = client.images.image_status(request(message)).await;
-            let doing = || format!("cannot look for image {}", args.image);
-            answer
-                .map_err(CliError::rpc(doing()))?
-                .into_inner()
-                .image
-                .is_none()
-        }
+fn container(args: &RunArgs, name: &str, pod: &v1::PodSandboxMetadata) -> v1::ContainerConfig {
+    let program = Program {
+        image: &args.image,
+        command: &args.command,
     };
-    match args.pull {
-        PullPolicy::Never if is_missing => {
-            let what = format!(
-                "image {} is not here, and --pull never forbids to pull it",
-                args.image
-            );
-            Err(CliError::State(what))
-        }
-        _ if is_missing => pull::pull(client, &args.image, None).await.map(drop),
-        _ => Ok(()),
-    }
-}
-
-async fn start_pod(
-    client: &mut Client,
-    config: v1::PodSandboxConfig,
-    handler: &str,
-) -> Result<String, CliError> {
-    let message = v1::RunPodSandboxRequest {
-        config: Some(config),
-        runtime_handler: handler.to_owned(),
-    };
-    let answer = client
-        .runtime
-        .run_pod_sandbox(request_within(message, POD_START))
-        .await;
-    Ok(answer
-        .map_err(CliError::rpc("cannot start the pod"))?
-        .into_inner()
-        .pod_sandbox_id)
+    pod_spec::container(&args.new, program, name, pod)
 }
 
 async fn start_container(
@@ -182,21 +136,8 @@ async fn start_container(
     pod: v1::PodSandboxConfig,
     config: v1::ContainerConfig,
 ) -> Result<String, CliError> {
-    let message = v1::CreateContainerRequest {
-        pod_sandbox_id: pod_id.to_owned(),
-        config: Some(config),
-        sandbox_config: Some(pod),
-    };
-    let answer = client.runtime.create_container(request(message)).await;
-    let id = answer
-        .map_err(CliError::rpc("cannot create the container"))?
-        .into_inner()
-        .container_id;
-    let message = v1::StartContainerRequest {
-        container_id: id.clone(),
-    };
-    let answer = client.runtime.start_container(request(message)).await;
-    answer.map_err(CliError::rpc("cannot start the container"))?;
+    let id = Box::pin(make::create_container(client, pod_id, pod, config)).await?;
+    make::start_container(client, &id).await?;
     Ok(id)
 }
 
@@ -210,7 +151,7 @@ fn tell(args: &RunArgs, started: &Started) -> Result<(), CliError> {
 /// Shows the container's output until it ends, and stops it when told to; its exit code.
 async fn attach(client: &mut Client, id: &str, stop: &mut Stop) -> Result<ExitCode, CliError> {
     let mut log = logs::open(&logs::status(client, id).await?)?;
-    let mut printer = Printer::new(std::io::stdout(), std::io::stderr(), false);
+    let mut printer = Printer::new(std::io::stdout(), std::io::stderr(), Style::Plain);
     let mut following = client.clone();
     let end = logs::follow(&mut following, id, &mut log, &mut printer);
     tokio::pin!(end);
@@ -261,10 +202,4 @@ impl Stop {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-fn random_hex(bytes: usize) -> String {
-    (0..bytes)
-        .map(|_| format!("{:02x}", rand::random::<u8>()))
-        .collect()
 }

@@ -16,7 +16,7 @@ use super::resolve::{Inventory, container_name, pod_name};
 use super::table::Table;
 
 /// Time between two looks at the CPU.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A container's usage as `--output json` prints it.
 #[derive(Debug, Serialize)]
@@ -78,7 +78,7 @@ fn usages(
                 name: container_name(container).to_owned(),
                 pod_id: pod.id.clone(),
                 pod: pod_name(pod).to_owned(),
-                cpu_percent: cpu(then, &now),
+                cpu_percent: cpu(then.cpu.as_ref(), now.cpu.as_ref()),
                 memory_bytes: now
                     .memory
                     .and_then(|m| m.working_set_bytes)
@@ -104,8 +104,8 @@ fn id(stats: &v1::ContainerStats) -> &str {
 
 /// CPU time per time, in percent of one CPU; `None` where it is not counted.
 #[allow(clippy::cast_precision_loss, reason = "a percentage for people")]
-fn cpu(then: &v1::ContainerStats, now: &v1::ContainerStats) -> Option<f64> {
-    let (then, now) = (then.cpu.as_ref()?, now.cpu.as_ref()?);
+pub(super) fn cpu(then: Option<&v1::CpuUsage>, now: Option<&v1::CpuUsage>) -> Option<f64> {
+    let (then, now) = (then?, now?);
     let used = now
         .usage_core_nano_seconds?
         .value

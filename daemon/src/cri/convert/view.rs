@@ -138,7 +138,11 @@ fn namespaces(record: &PodRecord) -> v1::NamespaceOption {
 }
 
 fn pod_info(record: &PodRecord, edits: &[Edit]) -> HashMap<String, String> {
-    let init = record.running.as_ref().map(|r| r.init.pid);
+    let live = record
+        .running
+        .as_ref()
+        .filter(|_| record.phase == PodPhase::Ready);
+    let init = live.map(|r| r.init.pid);
     let netns = record.netns.as_ref();
     let info = serde_json::json!({
         "pid": init.unwrap_or(0),

@@ -1,5 +1,7 @@
 //! `nexcage list`.
 
+mod runtime;
+
 use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
 
@@ -7,13 +9,13 @@ use futures_util::StreamExt as _;
 use nexcage_cri_api::v1;
 use serde::Serialize;
 
-use super::args::{Format, ListArgs};
-use super::client::{Client, request};
-use super::error::CliError;
-use super::human;
-use super::output::{print, print_json};
-use super::resolve::Inventory;
-use super::table::Table;
+use crate::cli::args::{Format, ListArgs};
+use crate::cli::client::{Client, request};
+use crate::cli::error::CliError;
+use crate::cli::human;
+use crate::cli::output::{print, print_json};
+use crate::cli::resolve::Inventory;
+use crate::cli::table::Table;
 
 /// How many pods are asked for their addresses at once.
 const AT_ONCE: usize = 16;
@@ -58,7 +60,11 @@ struct Container {
 }
 
 /// Prints pods with their containers.
-pub(super) async fn run(mut client: Client, args: ListArgs) -> Result<ExitCode, CliError> {
+pub(in crate::cli) async fn run(mut client: Client, args: ListArgs) -> Result<ExitCode, CliError> {
+    if let Some(kind) = args.runtime {
+        runtime::run(&mut client, &args, kind).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let inventory = Inventory::fetch(&mut client).await?;
     let mut pods = pods(inventory, args.all);
     let ids: Vec<String> = pods.iter().map(|pod| pod.id.clone()).collect();
@@ -97,10 +103,7 @@ fn pods(inventory: Inventory, all: bool) -> Vec<Pod> {
 }
 
 fn pod(item: v1::PodSandbox, containers: Vec<Container>) -> Pod {
-    let state = match item.state() {
-        v1::PodSandboxState::SandboxReady => "ready",
-        v1::PodSandboxState::SandboxNotready => "not_ready",
-    };
+    let state = state_name(&item);
     let metadata = item.metadata.unwrap_or_default();
     Pod {
         id: item.id,
@@ -115,6 +118,13 @@ fn pod(item: v1::PodSandbox, containers: Vec<Container>) -> Pod {
         labels: item.labels.into_iter().collect(),
         containers,
         created: item.created_at,
+    }
+}
+
+fn state_name(pod: &v1::PodSandbox) -> &'static str {
+    match pod.state() {
+        v1::PodSandboxState::SandboxReady => "ready",
+        v1::PodSandboxState::SandboxNotready => "not_ready",
     }
 }
 
