@@ -127,3 +127,91 @@ fn lists_show_it(machine: &Machine, made: &Value) -> anyhow::Result<()> {
     ensure!(host.as_array().is_some_and(|all| all.len() == 1), "{host}");
     Ok(())
 }
+
+/// The finding of one check, from `nexcage doctor --output json`.
+fn diagnosis(machine: &Machine, check: &str) -> anyhow::Result<Value> {
+    let config = machine.config_file();
+    let args = ["doctor", "--config", config.as_str(), "--output", "json"];
+    let findings: Value = serde_json::from_str(&nexcage(machine, &args)?.stdout)?;
+    let findings = findings.as_array().context("no list")?;
+    let found = findings.iter().find(|finding| finding["check"] == check);
+    found
+        .cloned()
+        .with_context(|| format!("no {check} among {findings:?}"))
+}
+
+#[test]
+fn the_doctor_sees_the_daemon_and_what_belongs_to_no_pod() {
+    Machine::test(|machine| {
+        let daemon = machine.start_daemon()?;
+        machine.run_pod("healthy")?;
+        for check in [
+            "daemon",
+            "network",
+            "lxc",
+            "storage",
+            "programs",
+            "leftovers",
+        ] {
+            let finding = diagnosis(machine, check)?;
+            ensure!(finding["state"] == "ok", "{finding}");
+        }
+        // What a crash between two steps of another daemon would leave.
+        let id = "ab".repeat(32);
+        let left = machine.lxc_dir().join(format!("{}-{id}", machine.name()));
+        std::fs::create_dir(&left)?;
+        std::os::unix::fs::symlink(&id, left.join("nexcage-sandbox"))?;
+        let finding = diagnosis(machine, "leftovers")?;
+        ensure!(finding["state"] == "warning", "{finding}");
+        ensure!(
+            finding["reason"]
+                .as_str()
+                .is_some_and(|r| r.contains(&id[..12])),
+            "{finding}"
+        );
+        daemon.terminate()?;
+
+        let gone = diagnosis(machine, "daemon")?;
+        ensure!(gone["state"] == "failed", "{gone}");
+        let args = ["doctor", "--config", machine.config_file().as_str()].map(str::to_owned);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refused(machine, &args, 1, "")?;
+        // Without a daemon, by what it has on record: the pod is known, the other thing is not.
+        let finding = diagnosis(machine, "leftovers")?;
+        ensure!(
+            finding["reason"]
+                .as_str()
+                .is_some_and(|r| r.starts_with("1 sandbox")),
+            "{finding}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn what_belongs_to_no_pod_goes_while_the_daemon_runs() {
+    Machine::test(|machine| {
+        let daemon = machine.start_daemon_in_haste(100)?;
+        let pod = machine.run_pod("healthy")?;
+        let id = "cd".repeat(32);
+        let left = machine.lxc_dir().join(format!("{}-{id}", machine.name()));
+        std::fs::create_dir(&left)?;
+        std::os::unix::fs::symlink(&id, left.join("nexcage-sandbox"))?;
+        wait::until_true("it is removed", 20, || Ok(!left.exists()))?;
+
+        // An administrator stops the pod's container: the pod ends, and gives back what it has.
+        let name = format!("{}-{}", machine.name(), pod.id);
+        let path = machine.lxc_dir();
+        process::run("lxc-stop", &["-P", path.as_str(), "-n", &name, "-k"], 20)?.success()?;
+        wait::until_true("its network is gone", 20, || {
+            Ok(machine.netns_dir().read_dir_utf8()?.next().is_none())
+        })?;
+        let all = json(machine, &["list", "--runtime", "lxc", "--all"])?;
+        ensure!(
+            all[0]["state"] == "not_ready" && all[0]["ended"].is_string(),
+            "{all}"
+        );
+        machine.crictl().remove_everything()?;
+        daemon.terminate()
+    });
+}

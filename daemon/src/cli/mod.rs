@@ -2,7 +2,7 @@
 //!
 //! [`main`] looks at the first argument before anything else is set up: `hold`, `hybrid` and `hook` are what
 //! nexcage has others run in its name, and a pod waits for them. Then clap reads the arguments (`args`), `daemon`
-//! and `reset` go to `crate::serve`, `config` runs by itself, and the others connect (`client`) and run on one
+//! and `reset` go to `crate::serve`, `config` and `doctor` run by themselves, and the others connect (`client`) and run on one
 //! thread. `proto` is the service that shows how far a pull is; `crate::admin` serves it.
 //!
 //! Each subcommand is a file. What they share is pure and tested without a daemon: `table`
@@ -19,6 +19,7 @@ mod client;
 mod config;
 mod create;
 mod delete;
+mod doctor;
 mod error;
 mod exec;
 mod follow;
@@ -96,6 +97,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Config(args) => config::run(args),
+        Command::Doctor(args) => doctor::run(&args, socket),
         Command::Reset(args) => reset(&args),
         command => {
             let socket = client::socket(socket)?;
@@ -138,8 +140,10 @@ async fn with_daemon(socket: &camino::Utf8Path, command: Command) -> Result<Exit
         Command::Checkpoint(args) => checkpoint::run(client, args).await,
         Command::Restore(args) => checkpoint::restore(client, args).await,
         Command::Delete(args) => delete::run(client, args).await,
-        Command::Daemon(_) | Command::Config(_) | Command::Reset(_) | Command::Version(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Daemon(_)
+        | Command::Config(_)
+        | Command::Doctor(_)
+        | Command::Reset(_)
+        | Command::Version(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -4,20 +4,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nexcage_cni::{Cni, CniOptions};
 use nexcage_command::{Program, ProgramError};
-use nexcage_config::{Backend, CgroupDriver, Config};
+use nexcage_config::{Backend, Config};
 use nexcage_image_store::{ImageStore, ImageStoreOptions, LayerStore};
 use nexcage_lxc::{LxcBackend, LxcOptions};
 use nexcage_oci_runtime::{CgroupManager, OciRuntime, OciRuntimeOptions};
-use nexcage_sandbox::{
-    CgroupHost, CgroupTree, HostBackend, HostOptions, SandboxBackend, ensure_rootfs,
-};
-use nexcage_systemd::{ScopeManager, SystemdScopes};
+use nexcage_sandbox::{CgroupTree, HostBackend, HostOptions, SandboxBackend, ensure_rootfs};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::parts::{cgroup_tree, cni, find_node, lxc_options};
 use super::paths::OciPaths;
 use super::proxmox::ProxmoxNode;
 use super::registries::registries;
@@ -26,7 +23,6 @@ use crate::containers::{load_default_profile, node_facts, raise_file_limit};
 use crate::error::{BoxError, Chain};
 use crate::inflight::Inflight;
 use crate::inventory::Inventory;
-use crate::node::Node;
 use crate::store::Store;
 
 /// Time a call of crun or conmon has. A create takes 20 ms on an idle machine; a minute is a
@@ -66,7 +62,13 @@ impl AssembleError {
 pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleError> {
     let paths = Paths::new(&config);
     make_directories(&paths)?;
-    let node = find_node(&config)?;
+    let node = find_node(&config).map_err(AssembleError::step("cannot find out about cgroups"))?;
+    if !node.limits() {
+        tracing::warn!(
+            "this host mounts cgroup v1 controllers: pods get no limits and their memory is \
+             estimated; boot with systemd.unified_cgroup_hierarchy=1 to change that"
+        );
+    }
     let store = Store::open(&paths.database()).map_err(AssembleError::step(format!(
         "cannot open {}",
         paths.database()
@@ -91,17 +93,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         tracing::warn!(error = %Chain(&error), "containers cannot be confined by AppArmor");
     }
     Ok(Arc::new(Runtime {
-        cni: Cni::new(CniOptions {
-            plugin_dirs: config
-                .network
-                .plugin_dirs
-                .iter()
-                .map(|d| d.to_path_buf())
-                .collect(),
-            conf_dir: config.network.conf_dir.to_path_buf(),
-            cache_dir: config.cni_cache_dir(),
-            deadline: config.network.deadline(),
-        }),
+        cni: cni(&config),
         creations: Inflight::new(tasks.clone()),
         inventory: Inventory::default(),
         stopping: CancellationToken::new(),
@@ -129,23 +121,6 @@ fn make_directories(paths: &Paths) -> Result<(), AssembleError> {
         )))?;
     }
     Ok(())
-}
-
-fn find_node(config: &Config) -> Result<Node, AssembleError> {
-    let cgroups =
-        CgroupHost::detect().map_err(AssembleError::step("cannot find out about cgroups"))?;
-    let systemd = match config.sandbox.cgroup_driver {
-        CgroupDriver::Auto => nexcage_systemd::booted(),
-        CgroupDriver::Systemd => true,
-        CgroupDriver::Cgroupfs => false,
-    };
-    if !cgroups.has_controllers() {
-        tracing::warn!(
-            "this host mounts cgroup v1 controllers: pods get no limits and their memory is \
-             estimated; boot with systemd.unified_cgroup_hierarchy=1 to change that"
-        );
-    }
-    Ok(Node { cgroups, systemd })
 }
 
 async fn open_images(
@@ -188,19 +163,6 @@ fn oci_runtime(
     }))
 }
 
-/// Pods' places in the cgroup tree: scopes where systemd is init, directories elsewhere.
-fn cgroup_tree(config: &Config, node: &Node) -> Arc<CgroupTree> {
-    let scopes: Option<Arc<dyn ScopeManager>> = match node.systemd {
-        true => Some(Arc::new(SystemdScopes::default())),
-        false => None,
-    };
-    Arc::new(CgroupTree::new(
-        node.cgroups.clone(),
-        &config.lxc.name_prefix,
-        scopes,
-    ))
-}
-
 async fn make_backends(
     config: &Config,
     paths: &Paths,
@@ -213,15 +175,7 @@ async fn make_backends(
         .map_err(AssembleError::step(format!(
             "cannot make the sandbox's root in {rootfs}"
         )))?;
-    let options = LxcOptions {
-        lxc_path: config.lxc_path.to_path_buf(),
-        rootfs: rootfs.clone(),
-        id_base: config.lxc.idmap.base,
-        id_count: config.lxc.idmap.size,
-        apparmor: config.security.apparmor,
-        apparmor_profile: Some(config.security.apparmor_profile.clone()),
-        holder: Program::myself()?,
-    };
+    let options = lxc_options(config, paths)?;
     let proxmox = make_proxmox(config, store, options.clone(), cgroups).await?;
     let lxc = LxcBackend::new(options, Arc::clone(cgroups));
     // Sandboxes of the host backend place themselves: crun's own cgroups are for containers.

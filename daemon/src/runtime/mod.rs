@@ -5,6 +5,7 @@ mod backends;
 mod choice;
 #[cfg(test)]
 mod fixture;
+mod parts;
 mod paths;
 mod proxmox;
 mod registries;
@@ -24,15 +25,23 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use assemble::AssembleError;
 pub(crate) use assemble::assemble;
 pub(crate) use backends::Backends;
 #[cfg(test)]
 pub(crate) use fixture::Fixture;
+pub(crate) use parts::cgroup_tree;
+pub(crate) use parts::cni;
+pub(crate) use parts::find_node;
+pub(crate) use parts::lxc_options;
 pub(crate) use paths::Paths;
+pub(crate) use proxmox::LXC_PATH as PROXMOX_LXC_PATH;
 pub(crate) use proxmox::ProxmoxNode;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;
 pub(crate) use status::proxmox_ready;
+pub(crate) use storage::Outlook as StorageOutlook;
+pub(crate) use storage::outlook as storage_outlook;
 
 use crate::containers::{ContainerRecord, NodeFacts};
 use crate::error::{Chain, OpError};

@@ -11,10 +11,10 @@ use nexcage_lxc::{
 use nexcage_sandbox::CgroupTree;
 use url::Url;
 
-use super::assemble::AssembleError;
+use super::AssembleError;
 
 /// Where Proxmox has the LXC configurations of its containers, and looks for their command sockets.
-const LXC_PATH: &str = "/var/lib/lxc";
+pub(crate) const LXC_PATH: &str = "/var/lib/lxc";
 
 /// Where Proxmox locks the configurations of containers.
 const LOCK_DIR: &str = "/run/lock/lxc";
@@ -92,7 +92,7 @@ impl ProxmoxNode {
     /// # Errors
     ///
     /// [`AssembleError`]: no program to ask for versions, or an API that cannot be one.
-    pub(super) fn backend(
+    pub(crate) fn backend(
         &self,
         lxc: LxcOptions,
         cgroups: Arc<CgroupTree>,

@@ -142,7 +142,46 @@ pub(super) async fn open(
     Ok(Storage { layers, reason })
 }
 
+/// What a start would choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// The dataset of the `zfs` driver; `None` for `overlay`.
+    pub(crate) dataset: Option<String>,
+    /// Why this driver.
+    pub(crate) reason: String,
+}
+
+/// Looks without opening anything.
+///
+/// # Errors
+///
+/// If it cannot be found out.
+pub(crate) async fn outlook(config: &Config, paths: &Paths) -> Result<Outlook, AssembleError> {
+    let found = look_at_disk(config, paths, 0).await?;
+    let chosen = choose(&found).map_err(AssembleError::step("cannot choose a storage driver"));
+    let (driver, reason) = chosen?;
+    Ok(Outlook {
+        dataset: match driver {
+            Driver::Overlay => None,
+            Driver::Zfs(dataset) => Some(dataset),
+        },
+        reason,
+    })
+}
+
 async fn look(config: &Config, paths: &Paths, store: &Store) -> Result<Found, AssembleError> {
+    let (_, containers) = store.load().await.map_err(AssembleError::step(format!(
+        "cannot read {}",
+        paths.database()
+    )))?;
+    look_at_disk(config, paths, containers.len()).await
+}
+
+async fn look_at_disk(
+    config: &Config,
+    paths: &Paths,
+    containers: usize,
+) -> Result<Found, AssembleError> {
     let configured = config.storage.driver;
     let dataset = config.storage.zfs.dataset.clone();
     let before = remembered(paths)?;
@@ -155,16 +194,12 @@ async fn look(config: &Config, paths: &Paths, store: &Store) -> Result<Found, As
             )))?,
         false => false,
     };
-    let (_, containers) = store.load().await.map_err(AssembleError::step(format!(
-        "cannot read {}",
-        paths.database()
-    )))?;
     Ok(Found {
         configured,
         dataset,
         before,
         dataset_exists: exists,
-        containers: containers.len(),
+        containers,
     })
 }
 

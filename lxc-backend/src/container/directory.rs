@@ -113,7 +113,7 @@ impl Directory {
 }
 
 /// The sandbox that a directory is marked as being of. Blocks.
-pub(crate) fn marked_as(directory: &Utf8Path) -> Option<SandboxId> {
+pub fn marked_as(directory: &Utf8Path) -> Option<SandboxId> {
     let target = std::fs::read_link(directory.join(MARKER)).ok()?;
     target.into_os_string().into_string().ok().map(SandboxId)
 }

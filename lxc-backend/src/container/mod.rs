@@ -15,7 +15,7 @@ mod profile;
 pub(crate) use check::check;
 pub(crate) use config::config;
 pub(crate) use directory::Directory;
-pub(crate) use directory::marked_as;
+pub use directory::marked_as;
 pub(crate) use directory::remove_if_empty;
 pub(crate) use engine::Engine;
 pub(crate) use engine::blocking;

@@ -22,7 +22,8 @@ const UNMANAGED_BROKEN: (Version, Version) = (Version(6, 0, 19), Version(6, 1, 1
 
 /// Proxmox's containers cannot be used, or it is not known whether.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FeatureError {
+#[non_exhaustive]
+pub enum FeatureError {
     /// This is no Proxmox VE node.
     #[error("the package {PACKAGE} is not installed; pods as Proxmox containers need Proxmox VE")]
     NotInstalled,
@@ -45,7 +46,7 @@ pub(crate) enum FeatureError {
 
 /// Major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version(u32, u32, u32);
+pub struct Version(u32, u32, u32);
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,16 +56,20 @@ impl std::fmt::Display for Version {
 
 /// What depends on the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Features {
+pub struct Features {
     /// `idmap=passthrough`: files of a root filesystem belong inside to whom they belong to on disk.
-    pub(crate) idmap: bool,
+    pub idmap: bool,
     /// Proxmox can start containers of type `unmanaged`.
-    pub(crate) starts_unmanaged: bool,
+    pub starts_unmanaged: bool,
 }
 
 impl Features {
     /// Those of the installed package.
-    pub(crate) async fn detect(dpkg_query: &Program) -> Result<Self, FeatureError> {
+    ///
+    /// # Errors
+    ///
+    /// A [`FeatureError`] of any kind.
+    pub async fn detect(dpkg_query: &Program) -> Result<Self, FeatureError> {
         let mut command = Command::new(dpkg_query, DEADLINE)
             .args(["-W", "--showformat", "${db:Status-Status} ${Version}"])
             .arg(PACKAGE);

@@ -34,6 +34,9 @@ mod vmid;
 
 pub use backend::ProxmoxBackend;
 pub use fake::FakePmxcfs;
+pub use features::FeatureError;
+pub use features::Features;
+pub use features::Version;
 pub use hook::post_stop;
 pub use options::ProxmoxOptions;
 pub use options::StartMode;

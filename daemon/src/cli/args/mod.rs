@@ -18,6 +18,7 @@ pub(super) use images::PullArgs;
 pub(super) use node::ConfigAction;
 pub(super) use node::ConfigArgs;
 pub(super) use node::DaemonArgs;
+pub(super) use node::DoctorArgs;
 pub(super) use node::InfoArgs;
 pub(super) use node::ResetArgs;
 pub(super) use node::VersionArgs;
@@ -61,6 +62,7 @@ pub(super) enum Command {
     Daemon(DaemonArgs),
     Version(VersionArgs),
     Info(InfoArgs),
+    Doctor(DoctorArgs),
     List(ListArgs),
     Stats(StatsArgs),
     Images(ImagesArgs),

@@ -38,6 +38,22 @@ pub(in crate::cli) struct InfoArgs {
     pub(in crate::cli) output: OutputArgs,
 }
 
+/// Check everything that pods need on this machine: one line each, with what is wrong and what to do
+///
+/// Nothing is changed, and no daemon needs to run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  nexcage doctor\n\nJSON: an array of check, state (ok, warning, failed), reason, remedy (null where there is nothing \
+    to do, or the reason says it)\n\nExit code: 1 if anything has failed"
+)]
+pub(in crate::cli) struct DoctorArgs {
+    /// Configuration file of the daemon [default: /etc/nexcage/config.json, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) config: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
 /// Check the configuration file, or show what can be in it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  nexcage config check /etc/nexcage/config.json")]

@@ -77,7 +77,9 @@ fn the_socket_is_taken_anywhere() {
 fn the_help_of_commands_for_pods() {
     let mut command = Cli::command();
     command.build();
-    for name in ["list", "create", "start", "stop", "delete", "logs"] {
+    for name in [
+        "list", "create", "start", "stop", "delete", "logs", "doctor",
+    ] {
         let sub = command.find_subcommand_mut(name).unwrap();
         insta::assert_snapshot!(format!("help-{name}"), sub.render_long_help().to_string());
     }
