@@ -61,7 +61,7 @@ fn usage(node: &Node, proxmox: &Proxmox) -> anyhow::Result<()> {
         shown.max_memory_bytes == 512 * MIB,
         "Proxmox shows {shown:?}"
     );
-    let cpus = shown.cpu * shown.cpus;
+    let cpus = shown.cpu;
     ensure!(
         (0.7..1.2).contains(&cpus),
         "Proxmox shows {cpus} CPUs: {shown:?}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::ct::Node;
+use crate::ct::{Node, unmount_all};
 use crate::house::House;
 use crate::lxc::active;
 use crate::program::{has_systemd, run, wait_for};
@@ -58,6 +58,8 @@ pub fn sweep(house: &House) -> anyhow::Result<()> {
         for dir in node.cgroups(vmid) {
             let _ = fs::remove_dir(dir);
         }
+        // Usually mounted where nobody sees it.
+        unmount_all(&house.container(vmid));
         let _ = fs::remove_dir_all(house.container(vmid));
         let _ = fs::remove_file(house.lock(vmid));
     }

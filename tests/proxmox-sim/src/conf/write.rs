@@ -21,7 +21,9 @@ impl Conf {
 
 fn section(section: &Section, delete: &[String]) -> String {
     let mut text = String::new();
-    for line in section.description.lines() {
+    // Perl's split leaves empty lines at the end out.
+    let description = section.description.trim_end_matches('\n');
+    for line in description.split('\n').filter(|_| !description.is_empty()) {
         text.push_str(&format!("#{}\n", encode(line)));
     }
     let mut values: Vec<_> = section

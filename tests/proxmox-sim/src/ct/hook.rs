@@ -154,7 +154,7 @@ fn remove_cgroups(dir: &Utf8Path) -> Outcome {
 }
 
 /// `umount --recursive`: everything at a directory and below it.
-fn unmount_all(dir: &Utf8Path) {
+pub(crate) fn unmount_all(dir: &Utf8Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     let below = format!("{dir}/");

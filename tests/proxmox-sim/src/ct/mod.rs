@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use change::Caller;
 pub use change::Wanted;
+pub(crate) use hook::unmount_all;
 pub use status::CpuTimes;
 
 use crate::conf::Conf;

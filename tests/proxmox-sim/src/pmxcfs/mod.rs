@@ -6,6 +6,7 @@ mod names;
 mod special;
 mod store;
 mod tree;
+mod view;
 
 pub use mount::Pmxcfs;
 pub use names::Guest;

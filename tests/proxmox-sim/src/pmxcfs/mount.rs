@@ -10,9 +10,10 @@ use fuser::BackgroundSession;
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::fuse::{Fuse, config};
+use super::fuse::config;
 use super::special::Cluster;
 use super::tree::{ROOT, Tree};
+use super::view::Fuse;
 
 /// Debian's number for the group `www-data`, for a machine that lacks it.
 const WWW_DATA: u32 = 33;

@@ -34,6 +34,7 @@ async fn a_container_lives_by_the_api_and_by_pct() {
         (ended.code, &*ended.stderr),
         (Some(255), &*format!("CT {vmid} already running\n"))
     );
+    house.settle(vmid);
     client
         .shutdown(vmid, Duration::from_secs(20))
         .await
@@ -42,6 +43,7 @@ async fn a_container_lives_by_the_api_and_by_pct() {
 
     house.good(&format!("pct start {vmid}"));
     assert!(client.status(vmid).await.unwrap().running);
+    house.settle(vmid);
     house.good(&format!("pct reboot {vmid}"));
     client.stop(vmid).await.unwrap();
     let ended = house.run(&format!("pct stop {vmid}"));
@@ -100,11 +102,9 @@ async fn usage_is_the_containers() {
     };
     let client = house.client(ROLE);
     // 40 MiB of anonymous memory, and a CPU.
-    let script =
-        "x=$(busybox head -c 41943040 /dev/zero | busybox tr '\\\\0' x); while :; do :; done";
-    let vmid = house.container(&format!(
-        "lxc.init.cmd: /bin/busybox sh -c \"{script}\"\nlxc.environment: PATH=/bin\n"
-    ));
+    let script = "x=$(/bin/busybox head -c 41943040 /dev/zero | /bin/busybox tr '\\0' x)\nwhile :; do :; done\n";
+    std::fs::write(house.path("root/bin/hog"), script).unwrap();
+    let vmid = house.container("lxc.init.cmd: /bin/busybox sh /bin/hog\n");
     client.start(vmid).await.unwrap();
     until("40 MiB", || {
         let status = house.good(&format!("pct status {vmid} --verbose"));
@@ -165,7 +165,16 @@ async fn mount_points() {
 
     let vmid = house.container(&format!("mp0: {share},mp=/mnt/v2\n"));
     let ended = house.run(&format!("pct start {vmid}"));
-    assert!(ended.stderr.contains("failed to create path"), "{ended:?}");
+    // What the hook says is in LXC's log, if there is one.
+    assert!(
+        ended.stderr.contains("Failed to run lxc.hook.pre-start"),
+        "{ended:?}"
+    );
+    let hook = house.run(&format!("hook pre-start {vmid} lxc pre-start"));
+    assert!(
+        hook.stderr.contains("failed to create path: //mnt/v2"),
+        "{hook:?}"
+    );
     house.finish();
 }
 

@@ -183,6 +183,23 @@ impl House {
         vmid
     }
 
+    /// Waits until a container's init listens to its halt signal: the kernel drops one that comes before.
+    pub(crate) fn settle(&self, vmid: u32) {
+        let verbose = self.good(&format!("pct status {vmid} --verbose"));
+        let pid = verbose.lines().find_map(|line| line.strip_prefix("pid: "));
+        let file = format!("/proc/{}/status", pid.unwrap());
+        until("init listens", || {
+            let status = std::fs::read_to_string(&file).unwrap();
+            let masks = status.lines().filter_map(|line| {
+                let mask = line
+                    .strip_prefix("SigBlk:")
+                    .or_else(|| line.strip_prefix("SigCgt:"));
+                u64::from_str_radix(mask?.trim(), 16).ok()
+            });
+            masks.into_iter().any(|mask| mask & (1 << 14) != 0)
+        });
+    }
+
     /// nexcage's own client, with a token that has these privileges.
     pub(crate) fn client(&self, privileges: &str) -> ApiClient {
         self.good("pveum user add nexcage@pve");

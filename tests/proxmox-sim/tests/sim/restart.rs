@@ -12,6 +12,7 @@ async fn containers_outlive_the_simulator() {
     let client = house.client(ROLE);
     let vmid = house.container("");
     client.start(vmid).await.unwrap();
+    house.settle(vmid);
     for crash in [false, true] {
         house.end(crash);
         house.serve(&[]);

@@ -6,18 +6,18 @@ use nexcage_lxc::Pve as _;
 
 use crate::house::House;
 
-/// Lines that begin with `pveum`, out of the section `## API token`.
+/// Lines of the first block of commands in the section `## API token`.
 fn documented() -> Vec<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/proxmox.md");
     let text = std::fs::read_to_string(file).unwrap();
-    let section = text
-        .split("\n## ")
-        .find(|section| section.starts_with("API token\n"));
-    let lines = section.expect("the section").lines();
-    lines
-        .filter(|line| line.starts_with("pveum "))
-        .map(str::to_owned)
-        .collect()
+    let mut sections = text.split("\n## ");
+    let section = sections.find(|section| section.starts_with("API token\n"));
+    let block = section
+        .expect("the section")
+        .split("```")
+        .nth(1)
+        .expect("commands");
+    block.trim().lines().map(str::to_owned).collect()
 }
 
 /// As a shell would: words, and words in double quotes.

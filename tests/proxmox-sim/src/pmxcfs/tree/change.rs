@@ -117,6 +117,12 @@ impl Tree {
         for entry in replaced.into_iter().chain([inode]) {
             self.is_empty(entry)?;
         }
+        // The kernel does not even ask for such a thing.
+        match (is_file, replaced.map(|replaced| self.is_file(replaced))) {
+            (true, Some(false)) => return Err(Errno::ISDIR),
+            (false, Some(true)) => return Err(Errno::NOTDIR),
+            _ => {}
+        }
         self.relink(inode, to_dir, to_name, replaced)?;
         if let Some((vmid, _)) = old.filter(|_| is_file) {
             self.forget_guest(vmid);
