@@ -14,6 +14,8 @@ pub struct Proxmox {
     pub node: Option<String>,
     /// Where Proxmox's cluster file system is mounted.
     pub pve_dir: AbsolutePath,
+    /// Where Proxmox keeps its LXC containers. Proxmox itself knows no other place than the default.
+    pub lxc_path: AbsolutePath,
     /// The numbers that pods' containers get. Nothing else in the cluster should use the range.
     pub vmids: VmidRange,
     /// Who starts the container.
@@ -33,6 +35,7 @@ impl Default for Proxmox {
         Self {
             node: None,
             pve_dir: AbsolutePath::constant("/etc/pve"),
+            lxc_path: AbsolutePath::constant("/var/lib/lxc"),
             vmids: VmidRange::default(),
             start: ProxmoxStart::Direct,
             api_url: BaseUrl::constant("https://127.0.0.1:8006"),

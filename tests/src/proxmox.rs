@@ -114,6 +114,7 @@ impl Proxmox {
             "proxmox": {
                 "node": NODE,
                 "pve_dir": self.place.mount,
+                "lxc_path": self.place.lxc_path,
                 "vmids": { "first": self.first, "last": self.first + NUMBERS - 1 },
                 "start": start,
                 "api_url": self.api_url(),

@@ -35,7 +35,6 @@ pub(crate) use parts::cni;
 pub(crate) use parts::find_node;
 pub(crate) use parts::lxc_options;
 pub(crate) use paths::Paths;
-pub(crate) use proxmox::LXC_PATH as PROXMOX_LXC_PATH;
 pub(crate) use proxmox::ProxmoxNode;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;

@@ -13,9 +13,6 @@ use url::Url;
 
 use super::AssembleError;
 
-/// Where Proxmox has the LXC configurations of its containers, and looks for their command sockets.
-pub(crate) const LXC_PATH: &str = "/var/lib/lxc";
-
 /// Where Proxmox locks the configurations of containers.
 const LOCK_DIR: &str = "/run/lock/lxc";
 
@@ -100,7 +97,7 @@ impl ProxmoxNode {
         let vmids = &self.settings.vmids;
         let options = ProxmoxOptions {
             lxc: LxcOptions {
-                lxc_path: LXC_PATH.into(),
+                lxc_path: self.settings.lxc_path.to_path_buf(),
                 ..lxc
             },
             pve_dir: self.settings.pve_dir.to_path_buf(),

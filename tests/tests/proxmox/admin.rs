@@ -19,7 +19,10 @@ fn a_pod_is_a_container_with_its_name_and_number() {
                 .lines()
                 .find(|line| line.starts_with(&vmid.to_string()))
                 .with_context(|| format!("{vmid} is not listed:\n{list}"))?;
-            ensure!(line.contains("running") && line.ends_with("seen"), "{line}");
+            ensure!(
+                line.contains("running") && line.trim_end().ends_with("seen"),
+                "{line}"
+            );
 
             let conf = node.proxmox.pct(&["config", &vmid.to_string()])?;
             for word in ["hostname: seen", "protection: 1", "tags: k8s;nexcage;nxt"] {
@@ -94,7 +97,10 @@ fn a_configuration_that_is_removed_or_replaced_ends_the_pod() {
         node.machine.crictl().run(&["rmp", "--force", &pod.id])?;
         let text = fs::read_to_string(&conf).context("somebody else's container is gone")?;
         ensure!(text == foreign, "it was touched:\n{text}");
-        fs::remove_file(&conf).with_context(|| format!("cannot remove {conf}"))
+        fs::remove_file(&conf).with_context(|| format!("cannot remove {conf}"))?;
+        // What is there belongs to whoever has the number now.
+        let directory = node.machine.lxc_dir().join(vmid.to_string());
+        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {directory}"))
     });
 }
 

@@ -5,7 +5,6 @@ use nexcage_lxc::marked_as;
 
 use super::finding::Finding;
 use super::{Doctor, blocking};
-use crate::runtime::PROXMOX_LXC_PATH;
 
 const CHECK: &str = "vmids";
 
@@ -40,7 +39,7 @@ pub(super) async fn vmids(doctor: &Doctor) -> Vec<Finding> {
     let (first, last) = (node.settings.vmids.first, node.settings.vmids.last);
     let guests = blocking(move || {
         let pve_dir = &node.settings.pve_dir;
-        guests(pve_dir, Utf8Path::new(PROXMOX_LXC_PATH), &node.name)
+        guests(pve_dir, &node.settings.lxc_path, &node.name)
     });
     let mut guests = guests.await.unwrap_or_default();
     guests.retain(|guest| (first..=last).contains(&guest.vmid));
