@@ -124,19 +124,38 @@ impl Proxmox {
         }))
     }
 
-    /// The user, role and token that the documentation tells administrators to make.
+    /// What docs/proxmox.md tells administrators to do.
     fn make_token(&self, file: &camino::Utf8Path) -> anyhow::Result<()> {
-        let pveum = |line: &str| {
-            let words: Vec<_> = line.split(' ').collect();
-            self.run("pveum", &words)?.success()
-        };
-        pveum("role add NexcageRole --privs VM.Audit,VM.PowerMgmt,Sys.Audit")?;
-        pveum("user add nexcage@pve")?;
-        let made = pveum("user token add nexcage@pve node --privsep 0 --output-format json")?;
-        pveum("acl modify / --users nexcage@pve --roles NexcageRole")?;
+        let (user, node) = ("nexcage@pve", "NexcageCluster");
+        let commands: [&[&str]; 5] = [
+            &["role", "add", "Nexcage", "--privs", "VM.Audit VM.PowerMgmt"],
+            &["role", "add", node, "--privs", "Sys.Audit"],
+            &["user", "add", user],
+            &[
+                "acl", "modify", "/vms", "--roles", "Nexcage", "--users", user,
+            ],
+            &[
+                "acl",
+                "modify",
+                "/",
+                "--roles",
+                node,
+                "--users",
+                user,
+                "--propagate",
+                "0",
+            ],
+        ];
+        for command in commands {
+            self.run("pveum", command)?.success()?;
+        }
+        let add = ["user", "token", "add", user, "node", "--privsep", "0"];
+        let made = self
+            .run("pveum", &[&add[..], &["--output-format", "json"]].concat())?
+            .success()?;
         let made: Value = serde_json::from_str(&made).context("pveum printed no JSON")?;
         let secret = made["value"].as_str().context("pveum printed no secret")?;
-        fs::write(file, format!("nexcage@pve!node={secret}\n"))
+        fs::write(file, format!("{user}!node={secret}\n"))
             .and_then(|()| {
                 use std::os::unix::fs::PermissionsExt as _;
                 fs::set_permissions(file, fs::Permissions::from_mode(0o600))
