@@ -2,6 +2,7 @@
 
 mod admin;
 mod churn;
+mod commands;
 mod node;
 mod outages;
 
