@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -13,8 +14,11 @@ use super::start::volumes;
 use super::{Node, check_lock};
 use crate::conf::{Conf, Source};
 use crate::died::{Died, Outcome, io_died};
-use crate::program::{detach, has_systemd};
+use crate::program::{has_systemd, run};
 use crate::storage;
+
+/// How long the end of a unit may take, as Proxmox's unit has it.
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 impl Node {
     /// Before the start: mounts everything.
@@ -119,17 +123,14 @@ impl Node {
             return Ok(());
         }
         let trigger = self.house.container(vmid).join("reboot");
-        let stderr = self.house.run_dir().join(format!("stop-{vmid}.stderr"));
         if fs::remove_file(trigger).is_ok() {
             let unit = self.house.unit(vmid);
-            let arguments = ["--no-block", "restart", &unit];
-            let begun = detach("systemctl", &arguments, &stderr);
-            begun.map_err(io_died("can't exec", "systemctl"))?;
+            // Waited for: when this process ends, systemd kills all that it has started.
+            run("systemctl", &["--no-block", "restart", &unit], STOP_LIMIT)?;
         } else if !exited {
             let (name, lxc_path) = (vmid.to_string(), self.house.options().lxc_path.as_str());
             let arguments = ["-P", lxc_path, "-n", &name];
-            let limit = std::time::Duration::from_secs(120);
-            crate::program::run("lxc-stop", &arguments, limit)?;
+            run("lxc-stop", &arguments, STOP_LIMIT)?;
         }
         Ok(())
     }

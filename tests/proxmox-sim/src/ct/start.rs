@@ -140,13 +140,12 @@ impl Node {
         let stderr = self.house.stderr(vmid);
         let name = vmid.to_string();
         let arguments = ["-F", "-P", lxc_path.as_str(), "-n", &name];
-        let mut child = None;
-        if has_systemd() {
-            self.run_unit(vmid, &arguments)?;
+        let mut monitor = if has_systemd() {
+            self.run_unit(vmid, &arguments)?
         } else {
             let started = detach("/usr/bin/lxc-start", &arguments, &stderr);
-            child = Some(started.map_err(io_died("can't exec", "lxc-start"))?);
-        }
+            Monitor::Child(started.map_err(io_died("can't exec", "lxc-start"))?)
+        };
         let mut seen = false;
         let mut look = || {
             let now = state(&lxc_path, vmid).unwrap_or(State::Other(-1));
@@ -156,11 +155,7 @@ impl Node {
                 State::Stopped => {}
                 State::Starting | State::Other(_) => seen = true,
             }
-            let ended = match &mut child {
-                Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),
-                None => !self.unit_is_active(vmid),
-            };
-            ended.then_some(false)
+            monitor.has_ended().then_some(false)
         };
         let running = wait_for(BEGIN_LIMIT, &mut look).or_else(|| wait_for(RUN_LIMIT, look));
         if running == Some(true) {
@@ -173,13 +168,21 @@ impl Node {
     }
 
     /// Starts `lxc-start` as Proxmox's unit does.
-    fn run_unit(&self, vmid: u32, arguments: &[&str]) -> Outcome {
+    fn run_unit(&self, vmid: u32, arguments: &[&str]) -> Outcome<Monitor> {
+        let unit = self.house.unit(vmid);
+        let ask =
+            |property: &str| run("systemctl", &["show", "-P", property, &unit], SYSTEMD_LIMIT);
+        // The last one may still be about to end. systemd itself would wait for it, if the unit were not a transient one.
+        wait_for(SYSTEMD_LIMIT, || {
+            let state = ask("LoadState").unwrap_or_default();
+            (state.trim() == "not-found").then_some(())
+        });
         let exe = std::env::current_exe().map_err(io_died("can't find", "proxmox-sim"))?;
         let (exe, dir) = (exe.display(), self.house.dir());
         let mut command = vec![
             "--quiet".to_owned(),
             "--collect".to_owned(),
-            format!("--unit={}", self.house.unit(vmid)),
+            format!("--unit={unit}"),
             format!("--description=PVE LXC Container: {vmid}"),
         ];
         let properties = [
@@ -199,18 +202,26 @@ impl Node {
         );
         command.extend(["--".to_owned(), "/usr/bin/lxc-start".to_owned()]);
         command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        run("systemd-run", &command, SYSTEMD_LIMIT).map(drop)
+        run("systemd-run", &command, SYSTEMD_LIMIT)?;
+        // 0 if it has ended already.
+        let pid = ask("MainPID")?.trim().parse().unwrap_or(0);
+        Ok(Monitor::Unit(pid))
     }
+}
 
-    fn unit_is_active(&self, vmid: u32) -> bool {
-        let unit = self.house.unit(vmid);
-        let state = run(
-            "systemctl",
-            &["show", "-P", "ActiveState", &unit],
-            SYSTEMD_LIMIT,
-        );
-        // Whoever cannot be asked is taken for alive: LXC's socket tells in the end.
-        state.map_or(true, |state| !matches!(state.trim(), "inactive" | "failed"))
+/// The process that stays with a container.
+enum Monitor {
+    Child(std::process::Child),
+    /// Of a unit: its number.
+    Unit(u32),
+}
+
+impl Monitor {
+    fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Child(child) => child.try_wait().is_ok_and(|status| status.is_some()),
+            Self::Unit(pid) => !Utf8PathBuf::from(format!("/proc/{pid}/stat")).exists(),
+        }
     }
 }
 
