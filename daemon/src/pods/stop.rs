@@ -75,10 +75,7 @@ pub(crate) async fn tear_down(runtime: &Arc<Runtime>, pod: &Arc<Pod>) -> Result<
 async fn stop_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<(), OpError> {
     let backend = runtime.backends.get(&record.backend)?;
     let stopped = backend.stop(&record.sandbox).await;
-    stopped.map_err(OpError::step(format!(
-        "cannot stop pod sandbox {}",
-        record.id
-    )))?;
+    stopped.map_err(|e| runtime.backends.refusal("cannot stop the pod sandbox", e))?;
     nexcage_failpoint::hit("pod.sandbox-stopped");
     Ok(())
 }
@@ -108,13 +105,8 @@ pub(crate) async fn remove_everything(
 
 async fn remove_traces(runtime: &Arc<Runtime>, record: &PodRecord) -> Result<(), OpError> {
     let backend = runtime.backends.get(&record.backend)?;
-    backend
-        .remove(&record.sandbox)
-        .await
-        .map_err(OpError::step(format!(
-            "cannot remove pod sandbox {}",
-            record.id
-        )))?;
+    let removed = backend.remove(&record.sandbox).await;
+    removed.map_err(|e| runtime.backends.refusal("cannot remove the pod sandbox", e))?;
     remove_files(&record.sandbox.run_dir).await?;
     remove_logs(&runtime.paths.logs(&record.id)).await
 }

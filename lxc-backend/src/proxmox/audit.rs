@@ -7,7 +7,7 @@ use nexcage_sandbox::{Audit, SandboxError, SandboxSpec};
 
 use super::backend::ProxmoxBackend;
 use super::conf::{compare, edit, limits};
-use super::confs::Owner;
+use super::confs::{ConfError, Owner};
 use super::node::NodeSize;
 use crate::container::blocking;
 
@@ -28,7 +28,12 @@ impl ProxmoxBackend {
         let changed = changed
             .await
             .map_err(|e| SandboxError::step(id, doing)(e))?;
-        changed.map_err(SandboxError::step(id, doing))?;
+        changed.map_err(|error| match &error {
+            ConfError::NoQuorum { .. } | ConfError::NotMounted { .. } => {
+                self.engine.unavailable_by(&error)
+            }
+            _ => SandboxError::step(id, doing)(error),
+        })?;
         blocking(id, doing, move || {
             // Without a copy there is nothing to compare with later.
             let Some(written) = read(ct.written.as_std_path())? else {

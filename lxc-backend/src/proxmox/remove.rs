@@ -54,7 +54,12 @@ impl ProxmoxBackend {
         let removed = removed
             .await
             .map_err(|e| SandboxError::step(id, doing)(e))?;
-        let numbers = removed.map_err(SandboxError::step(id, doing))?;
+        let numbers = removed.map_err(|error| match &error {
+            RemoveError::Conf(ConfError::NoQuorum { .. } | ConfError::NotMounted { .. }) => {
+                self.engine.unavailable_by(&error)
+            }
+            _ => SandboxError::step(id, doing)(error),
+        })?;
         if let StartMode::Api(_) = self.options.start {
             for vmid in numbers {
                 forget_unit(vmid).await;

@@ -172,7 +172,9 @@ impl ProxmoxBackend {
             }
         };
         pve.start(ct.vmid).await.map_err(|error| match error {
-            PveError::NoQuorum { .. } => self.engine.unavailable_by(&error),
+            PveError::NoQuorum { .. } | PveError::Unreachable { .. } => {
+                self.engine.unavailable_by(&error)
+            }
             _ => SandboxError::step(id, format!("have Proxmox start container {}", ct.vmid))(error),
         })?;
         nexcage_failpoint::hit("pve.started");

@@ -66,6 +66,11 @@ fn judge(start: ProxmoxStart, vmids: [u32; 2], answers: &Answers) -> Finding {
             "pve-manager {version}; the token lacks {}",
             missing.join(", ")
         );
+        let start = match missing.iter().any(|missing| missing.contains("/vms/")) {
+            true => start,
+            // Pods can be made without it; it is the cluster that cannot be seen.
+            false => ProxmoxStart::Direct,
+        };
         return finding(
             start,
             reason,
@@ -205,6 +210,9 @@ mod tests {
             judged(ProxmoxStart::Direct, &answers(some, true)).state,
             State::Ok
         );
+        let vms: &[(&str, &[&str])] = &[("/vms", &["VM.Audit", "VM.PowerMgmt"])];
+        let blind = judged(ProxmoxStart::Api, &answers(vms, true));
+        assert_eq!(blind.state, State::Warning, "{blind:?}");
         let audit = judged(ProxmoxStart::Direct, &answers(&[], true));
         assert_eq!(audit.state, State::Warning);
         assert!(!audit.reason.contains("PowerMgmt"), "{audit:?}");

@@ -95,7 +95,7 @@ fn judge(first: u32, last: u32, guests: &[Guest]) -> Finding {
         .filter(|g| g.owner == Owner::Foreign)
         .collect();
     let numbers = format!(
-        "{free} of {all} numbers from {first} to {last} are free, {} are pods'",
+        "{free} of {all} numbers from {first} to {last} are free, pods have {}",
         guests.len() - foreign.len()
     );
     if free == 0 {
@@ -149,7 +149,7 @@ mod tests {
         let free = judge(100, 199, &pods(10));
         assert_eq!(
             free.reason,
-            "90 of 100 numbers from 100 to 199 are free, 10 are pods'"
+            "90 of 100 numbers from 100 to 199 are free, pods have 10"
         );
         assert_eq!(free.state, State::Ok);
         assert_eq!(judge(100, 199, &pods(91)).state, State::Warning);
