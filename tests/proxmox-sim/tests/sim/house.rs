@@ -44,12 +44,7 @@ impl House {
     }
 
     pub(crate) fn with(options: &[&str]) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: mounting needs root");
-            return None;
-        }
-        if !Utf8Path::new("/dev/fuse").exists() {
-            eprintln!("skipped: there is no /dev/fuse");
+        if !can_mount() {
             return None;
         }
         let dir = tempfile::Builder::new().prefix("psim").tempdir().unwrap();
@@ -275,6 +270,19 @@ fn ended(output: Output) -> Ended {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Whether a FUSE file system can be mounted here; says why if not.
+pub(crate) fn can_mount() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: mounting needs root");
+        return false;
+    }
+    let there = Utf8Path::new("/dev/fuse").exists();
+    if !there {
+        eprintln!("skipped: there is no /dev/fuse");
+    }
+    there
 }
 
 /// Waits until something is so.

@@ -8,5 +8,6 @@ mod api;
 mod containers;
 mod house;
 mod misbehaviour;
+mod pmxcfs;
 mod restart;
 mod rights;

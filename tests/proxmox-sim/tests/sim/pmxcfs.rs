@@ -1,5 +1,4 @@
 //! pmxcfs as processes see it: mounted. Needs root and `/dev/fuse`.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,20 +12,17 @@ use nexcage_proxmox_sim::pmxcfs::{Cluster, Pmxcfs, Tree};
 use rustix::io::Errno;
 use serde_json::Value;
 
-struct House {
+use crate::house::can_mount;
+
+struct Mounted {
     dir: tempfile::TempDir,
     pmxcfs: Option<Pmxcfs>,
 }
 
-impl House {
+impl Mounted {
     /// `None` where nothing can be mounted.
     fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: mounting needs root");
-            return None;
-        }
-        if !Utf8Path::new("/dev/fuse").exists() {
-            eprintln!("skipped: there is no /dev/fuse");
+        if !can_mount() {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -80,7 +76,7 @@ fn errno<T>(result: io::Result<T>) -> Option<Errno> {
 
 #[test]
 fn configurations_are_reserved_and_replaced() {
-    let Some(mut house) = House::new() else {
+    let Some(mut house) = Mounted::new() else {
         return;
     };
     let conf = house.pve("nodes/pve1/lxc/100.conf");
@@ -130,7 +126,7 @@ fn configurations_are_reserved_and_replaced() {
 
 #[test]
 fn one_of_many_wins() {
-    let Some(house) = House::new() else { return };
+    let Some(house) = Mounted::new() else { return };
     let barrier = Barrier::new(8);
     let winners: usize = std::thread::scope(|scope| {
         let tries: Vec<_> = (0..8)
@@ -150,7 +146,7 @@ fn one_of_many_wins() {
 
 #[test]
 fn owners_and_modes_are_those_of_pmxcfs() {
-    let Some(house) = House::new() else { return };
+    let Some(house) = Mounted::new() else { return };
     fs::write(house.pve("user.cfg"), "").unwrap();
     fs::write(house.pve("priv/token.cfg"), "").unwrap();
     let mode = |path: &str| {
@@ -182,7 +178,7 @@ fn owners_and_modes_are_those_of_pmxcfs() {
 
 #[test]
 fn what_pmxcfs_does_not_know_fails() {
-    let Some(house) = House::new() else { return };
+    let Some(house) = Mounted::new() else { return };
     let (file, other) = (house.pve("a"), house.pve("b"));
     fs::write(&file, "x").unwrap();
     assert_eq!(errno(fs::hard_link(&file, &other)), Some(Errno::PERM));
@@ -204,7 +200,7 @@ fn what_pmxcfs_does_not_know_fails() {
 
 #[test]
 fn nothing_is_written_without_quorum() {
-    let Some(house) = House::new() else { return };
+    let Some(house) = Mounted::new() else { return };
     let conf = house.pve("nodes/pve1/lxc/100.conf");
     fs::write(&conf, "arch: amd64\n").unwrap();
     assert_eq!(house.json(".members")["cluster"]["quorate"], 1);
@@ -235,7 +231,7 @@ fn nothing_is_written_without_quorum() {
 
 #[test]
 fn the_root_has_links_and_made_up_files() {
-    let Some(house) = House::new() else { return };
+    let Some(house) = Mounted::new() else { return };
     let mut names: Vec<_> = fs::read_dir(house.path("pve"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -268,7 +264,7 @@ fn the_root_has_links_and_made_up_files() {
 
 #[test]
 fn it_is_gone_when_it_is_dropped() {
-    let Some(mut house) = House::new() else {
+    let Some(mut house) = Mounted::new() else {
         return;
     };
     house.pmxcfs = None;
