@@ -52,4 +52,5 @@ pub use proxmox::ProxmoxBackend;
 pub use proxmox::ProxmoxOptions;
 pub use proxmox::StartMode;
 pub use proxmox::Version;
+pub use proxmox::check_subids;
 pub use proxmox::post_stop;

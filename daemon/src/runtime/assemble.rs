@@ -106,6 +106,7 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         images,
         storage_reason: storage.reason,
         backends,
+        proxmox_turn: Arc::default(),
         cgroups,
         oci,
         tasks,

@@ -21,7 +21,7 @@ use nexcage_config::Config;
 use nexcage_image_store::ImageStore;
 use nexcage_oci_runtime::OciRuntime;
 use nexcage_sandbox::CgroupTree;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +39,7 @@ pub(crate) use proxmox::ProxmoxNode;
 pub(crate) use status::Condition;
 pub(crate) use status::conditions;
 pub(crate) use status::proxmox_ready;
+pub(crate) use status::proxmox_user_namespaces;
 pub(crate) use storage::Outlook as StorageOutlook;
 pub(crate) use storage::outlook as storage_outlook;
 
@@ -65,6 +66,8 @@ pub(crate) struct Runtime {
     /// Why the storage driver is the one it is.
     pub(crate) storage_reason: String,
     pub(crate) backends: Backends,
+    /// Held by whoever asks how Proxmox is.
+    proxmox_turn: Arc<Mutex<()>>,
     pub(crate) cgroups: Arc<CgroupTree>,
     pub(crate) cni: Cni,
     pub(crate) oci: OciRuntime,

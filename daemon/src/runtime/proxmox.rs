@@ -7,8 +7,9 @@ use nexcage_command::Program;
 use nexcage_config::{Config, Proxmox, ProxmoxStart};
 use nexcage_lxc::{
     ApiClient, ApiOptions, LxcOptions, ProxmoxBackend, ProxmoxOptions, Pve, PveError, StartMode,
+    check_subids,
 };
-use nexcage_sandbox::CgroupTree;
+use nexcage_sandbox::{CgroupTree, IdMapping};
 use url::Url;
 
 use super::AssembleError;
@@ -111,6 +112,15 @@ impl ProxmoxNode {
         Ok(ProxmoxBackend::new(options, cgroups))
     }
 
+    /// Whether pods with a user namespace of their own can be started, with the ids that kubelet gives them. Blocking.
+    pub(crate) fn has_user_namespaces(&self) -> bool {
+        if self.settings.start == ProxmoxStart::Direct {
+            return true;
+        }
+        let subids = |file| kubelet_ids(&std::fs::read_to_string(file).unwrap_or_default());
+        check_subids(&subids("/etc/subuid"), &subids("/etc/subgid")).is_ok()
+    }
+
     fn start_mode(&self) -> Result<StartMode, AssembleError> {
         let doing = "the Proxmox API of the configuration cannot be used";
         match self.settings.start {
@@ -120,6 +130,28 @@ impl ProxmoxNode {
                 None => Err(AssembleError::step(doing)("there is no proxmox.token_file")),
             },
         }
+    }
+}
+
+/// The ids that kubelet gives to pods, from the text of subuid(5): those of the user `kubelet`, and for the first of all pods where
+/// there is no such line.
+fn kubelet_ids(text: &str) -> Vec<IdMapping> {
+    let range = |host_id, length| IdMapping {
+        container_id: 0,
+        host_id,
+        length,
+    };
+    let own = text.lines().filter_map(|line| {
+        let mut fields = line.strip_prefix("kubelet:")?.split(':');
+        Some(range(
+            fields.next()?.parse().ok()?,
+            fields.next()?.parse().ok()?,
+        ))
+    });
+    let own: Vec<IdMapping> = own.collect();
+    match own.is_empty() {
+        true => vec![range(65_536, 65_536)],
+        false => own,
     }
 }
 
@@ -180,6 +212,21 @@ mod tests {
             std::fs::write(pve_dir.join(".members"), members).unwrap();
             assert_eq!(node.quorate(), quorate, "{members}");
         }
+    }
+
+    #[test]
+    fn ids_that_kubelet_gives_to_pods() {
+        let ids = |text| -> Vec<(u32, u32)> {
+            kubelet_ids(text)
+                .iter()
+                .map(|m| (m.host_id, m.length))
+                .collect()
+        };
+        assert_eq!(ids("root:100000:65536\n"), [(65_536, 65_536)]);
+        assert_eq!(
+            ids("kubelet:200000:655360\nkubelet:x:1\n"),
+            [(200_000, 655_360)]
+        );
     }
 
     #[test]

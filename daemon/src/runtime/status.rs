@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nexcage_sandbox::SandboxBackend;
+use tokio::sync::Mutex;
 
 use super::{ProxmoxNode, Runtime};
 use crate::containers::ensure_default_profile;
@@ -52,24 +53,62 @@ async fn proxmox_problem(
     runtime: &Runtime,
     backend: &Arc<dyn SandboxBackend>,
 ) -> Option<(&'static str, String)> {
-    let error = match tokio::time::timeout(PROXMOX_PATIENCE, backend.check()).await {
-        Ok(Ok(())) => return None,
-        Ok(Err(error)) => error,
-        Err(_) => {
-            let seconds = PROXMOX_PATIENCE.as_secs();
-            return Some((
-                "ProxmoxTimeout",
-                format!("Proxmox has not answered for {seconds} s"),
-            ));
-        }
-    };
+    let (backend, config) = (Arc::clone(backend), runtime.config.clone());
+    let asked = ask_proxmox(runtime, async move {
+        let error = backend.check().await.err()?;
+        let quorate = tokio::task::spawn_blocking(move || ProxmoxNode::find(&config).quorate());
+        let reason = match quorate.await {
+            Ok(Some(false)) => "ProxmoxNoQuorum",
+            _ => "ProxmoxNotReady",
+        };
+        Some((reason, Chain(&error).to_string()))
+    });
+    asked.await.unwrap_or_else(|| {
+        let seconds = PROXMOX_PATIENCE.as_secs();
+        let message = format!("Proxmox has not answered for {seconds} s");
+        Some(("ProxmoxTimeout", message))
+    })
+}
+
+/// Whether pods that are containers of Proxmox may have user namespaces of their own.
+pub(crate) async fn proxmox_user_namespaces(runtime: &Runtime) -> bool {
+    if runtime.backends.proxmox().is_none() {
+        return false;
+    }
     let config = runtime.config.clone();
-    let quorate = tokio::task::spawn_blocking(move || ProxmoxNode::find(&config).quorate());
-    let reason = match tokio::time::timeout(PROXMOX_PATIENCE, quorate).await {
-        Ok(Ok(Some(false))) => "ProxmoxNoQuorum",
-        _ => "ProxmoxNotReady",
+    let asked = ask_proxmox(runtime, async move {
+        let looked =
+            tokio::task::spawn_blocking(move || ProxmoxNode::find(&config).has_user_namespaces());
+        looked.await.unwrap_or(false)
+    });
+    asked.await.unwrap_or(false)
+}
+
+/// Asks one question at a time, however long the answer takes: questions that hang hold a thread each. `None` if there is
+/// no answer in time.
+async fn ask_proxmox<T: Send + 'static>(
+    runtime: &Runtime,
+    question: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    ask_within(&runtime.proxmox_turn, PROXMOX_PATIENCE, question).await
+}
+
+async fn ask_within<T: Send + 'static>(
+    turn: &Arc<Mutex<()>>,
+    patience: Duration,
+    question: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let turn = Arc::clone(turn);
+    let asked = async {
+        let turn = turn.lock_owned().await;
+        let task = tokio::spawn(async move {
+            let answer = question.await;
+            drop(turn);
+            answer
+        });
+        task.await.ok()
     };
-    Some((reason, Chain(&error).to_string()))
+    tokio::time::timeout(patience, asked).await.ok()?
 }
 
 async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
@@ -98,6 +137,8 @@ async fn network_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use nexcage_config::Proxmox;
 
     use super::*;
@@ -150,6 +191,21 @@ mod tests {
         };
         let other = fixture.try_run("other", "", host).await.unwrap();
         assert_eq!(other.record().backend, "host");
+    }
+
+    #[tokio::test]
+    async fn a_question_without_an_answer_is_not_asked_again() {
+        let (turn, patience) = (Arc::default(), Duration::from_millis(20));
+        let asked = Arc::new(AtomicU32::new(0));
+        for _ in 0..3 {
+            let asked = Arc::clone(&asked);
+            let answer = ask_within(&turn, patience, async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            });
+            assert!(answer.await.is_none());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -41,3 +41,4 @@ pub use hook::post_stop;
 pub use options::ProxmoxOptions;
 pub use options::StartMode;
 pub use pmxcfs::Pmxcfs;
+pub use subids::check as check_subids;

@@ -8,8 +8,12 @@ use std::io;
 use nexcage_command::Program;
 use nexcage_sandbox::IdMapping;
 
-/// Whether a container with these mappings can be started by Proxmox. `Err` is the reason, with what to do about it. Blocks.
-pub(crate) fn check(uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), String> {
+/// Whether a container with these mappings can be started by Proxmox. Blocks.
+///
+/// # Errors
+///
+/// The reason, with what to do about it.
+pub fn check(uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), String> {
     if Program::find("newuidmap", "uidmap").is_err() {
         return Ok(());
     }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use nexcage_config::Backend;
 use nexcage_cri_api::v1;
 
-use crate::runtime::{Condition, Runtime, conditions};
+use crate::runtime::{Condition, Runtime, conditions, proxmox_user_namespaces};
 
 /// Answers `Status` from checks made now.
 pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusResponse {
@@ -13,7 +14,8 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
         .into_iter()
         .map(condition)
         .collect();
-    let user_namespaces = user_namespaces(runtime);
+    let kernel = user_namespaces(runtime);
+    let proxmox = kernel && proxmox_user_namespaces(runtime).await;
     let handlers = runtime
         .backends
         .handlers()
@@ -22,7 +24,10 @@ pub(crate) async fn status(runtime: &Runtime, verbose: bool) -> v1::StatusRespon
             name: handler.name,
             features: Some(v1::RuntimeHandlerFeatures {
                 recursive_read_only_mounts: true,
-                user_namespaces,
+                user_namespaces: match handler.backend {
+                    Backend::Proxmox => proxmox,
+                    Backend::Lxc | Backend::Host => kernel,
+                },
             }),
         });
     v1::StatusResponse {
