@@ -3,8 +3,7 @@
 
 use camino::Utf8Path;
 use nexcage_config::{
-    Backend, Config, ConfigError, LogLevel, Problem, SeccompProfile, changes_needing_restart,
-    default_file, keys_without_effect,
+    Backend, Config, ConfigError, LogLevel, Problem, SeccompProfile, default_file,
 };
 use serde_json::{Value, json};
 
@@ -485,49 +484,4 @@ fn backends_and_handlers_resolve() {
     assert!(!same.allows_annotation("cc") && !same.allows_annotation("a.c/x"));
     assert_eq!(config.cni_cache_dir(), "/var/lib/nexcage/cni");
     assert_eq!(config.spool_dir(), "/var/lib/nexcage/spool");
-}
-
-#[test]
-fn only_logging_can_change_without_a_restart() {
-    let old = Config::default();
-    let new = parse(&json!({
-        "logging": {"level": "debug", "format": "json", "file": "/x"},
-        "images": {"registries": {"docker.io": {"plain_http": true}}},
-        "network": {"deadline_seconds": 5},
-    }))
-    .unwrap();
-    assert!(changes_needing_restart(&old, &old).is_empty());
-    let changed = changes_needing_restart(&old, &new);
-    assert!(
-        !changed
-            .iter()
-            .any(|path| path == "logging.level" || path == "logging.format")
-    );
-    for path in [
-        "logging.file",
-        "network.deadline_seconds",
-        r#"images.registries["docker.io"].plain_http"#,
-    ] {
-        assert!(
-            changed.iter().any(|p| p == path),
-            "{path} is not in {changed:?}"
-        );
-        assert!(
-            changes_needing_restart(&new, &old)
-                .iter()
-                .any(|p| p == path)
-        );
-    }
-}
-
-#[test]
-fn keys_that_change_nothing_are_told() {
-    assert!(keys_without_effect(&Config::default()).is_empty());
-    let config = parse(
-        &json!({"lxc": {"release": "22.04", "name_prefix": "x-"}, "metrics": {"enabled": true}}),
-    );
-    assert_eq!(
-        keys_without_effect(&config.unwrap()),
-        ["lxc.release", "metrics.enabled"]
-    );
 }
