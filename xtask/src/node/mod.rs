@@ -13,6 +13,7 @@ mod base;
 mod image;
 mod kvm;
 mod machine;
+mod own;
 mod qemu;
 mod qmp;
 mod saved;
@@ -30,8 +31,10 @@ use clap::{Args, Subcommand};
 use crate::{cache, deps};
 use image::Image;
 use machine::{Machine, Owner, Start};
+pub(crate) use own::Own;
 use qemu::Qemu;
 use saved::Saved;
+pub(crate) use share::More;
 use ssh::Ssh;
 
 /// What the machine is made with.

@@ -15,14 +15,19 @@ const SIZE: u64 = 2 << 30;
 
 /// What else goes on the disk, each by its name there.
 #[derive(Default)]
-pub(super) struct More {
-    pub(super) programs: Vec<(Utf8PathBuf, &'static str)>,
-    pub(super) files: Vec<(Utf8PathBuf, &'static str)>,
+pub(crate) struct More {
+    /// The daemon; the development build if there is none.
+    pub(crate) daemon: Option<Utf8PathBuf>,
+    pub(crate) programs: Vec<(Utf8PathBuf, &'static str)>,
+    pub(crate) files: Vec<(Utf8PathBuf, &'static str)>,
 }
 
 /// Makes `disk` with the daemon, crictl, critest, the test images and `more`, all of them built now if they are not yet.
 pub(super) fn make(disk: &Utf8Path, more: &More) -> anyhow::Result<()> {
-    let daemon = test::build_daemon()?;
+    let daemon = match &more.daemon {
+        Some(daemon) => daemon.clone(),
+        None => test::build_daemon()?,
+    };
     let tools = critools::build(&Go::find()?)?;
     let images = images::storage()?;
     let tree = disk.with_extension("tree");

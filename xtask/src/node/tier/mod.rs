@@ -9,16 +9,14 @@
 mod scenarios;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use camino::Utf8PathBuf;
 
-use super::machine::{Machine, Owner};
+use super::own::Own;
 use super::share::More;
-use super::{Parts, nodes};
 use crate::run::{cargo, output, target_dir};
 use crate::{package, test};
 
@@ -174,29 +172,25 @@ pub(crate) fn test(only: &[String], size: Size) -> anyhow::Result<()> {
     if bench.has_cores()? {
         failed.push("a program left a core dump, which");
     }
-    bench.machine.power_off()?;
-    super::remove(&bench.dir)?;
-    println!("{}\nmore in {}", report.join("\n"), bench.results);
+    println!("{}\nmore in {}", report.join("\n"), bench.node.results());
+    bench.node.end()?;
     ensure!(failed.is_empty(), "node: {} failed", failed.join(", "));
     Ok(())
 }
 
 /// A node with tests in it.
 struct Bench {
-    machine: Machine,
-    dir: Utf8PathBuf,
-    /// Where results go.
-    results: Utf8PathBuf,
+    node: Own,
 }
 
 impl Bench {
     fn set_up() -> anyhow::Result<Self> {
         let results = target_dir().join("node");
         super::remove(&results)?;
-        fs::create_dir_all(&results).with_context(|| format!("cannot make {results}"))?;
         let myself = std::env::current_exe().context("cannot find this program")?;
         let myself = Utf8PathBuf::try_from(myself).context("this program's path")?;
         let more = More {
+            daemon: None,
             programs: vec![
                 (build_tests("nexcage-tests", "node", "node")?, TESTS),
                 (build_tests("nexcage-zfs", "zfs-tests", "real")?, ZFS_TESTS),
@@ -208,14 +202,8 @@ impl Bench {
                 (build_package(Some("upgrade"))?, "upgrade.deb"),
             ],
         };
-        sweep()?;
-        // By a name of its own, so that neither people's node nor another test's is touched.
-        let dir = nodes().join(format!("{NODE}{}", std::process::id()));
-        let machine = Parts::build()?.start(&dir, &more, Owner::ThisThread)?;
         let bench = Self {
-            machine,
-            dir,
-            results,
+            node: Own::start(NODE, &more, results)?,
         };
         bench.install()?;
         Ok(bench)
@@ -223,7 +211,7 @@ impl Bench {
 
     /// Puts the package in the place of the plain daemon that people's nodes have.
     fn install(&self) -> anyhow::Result<()> {
-        self.run(
+        self.node.run(
             "install",
             "systemctl disable --quiet --now nexcage.service \
              && rm /etc/systemd/system/nexcage.service /usr/local/bin/nexcage \
@@ -267,7 +255,7 @@ impl Bench {
             .iter()
             .map(|(name, value)| format!("{name}={value} "))
             .collect();
-        self.run(
+        self.node.run(
             log,
             &format!("{}{}", more.concat(), test_line(arguments)),
             patience,
@@ -291,7 +279,7 @@ impl Bench {
     fn zfs(&self) -> anyhow::Result<()> {
         let line =
             format!("RUST_BACKTRACE=0 /opt/nexcage/{ZFS_TESTS} --test-threads=1 --nocapture");
-        self.run("zfs", &line, 30 * MINUTE)
+        self.node.run("zfs", &line, 30 * MINUTE)
     }
 
     /// The demo, with systemd as init.
@@ -299,52 +287,15 @@ impl Bench {
         let line = format!(
             "/opt/nexcage/{XTASK} demo --daemon /usr/bin/nexcage --registry 127.0.0.1:5000"
         );
-        self.run("demo", &line, 10 * MINUTE)
-    }
-
-    /// Runs a command line in the node and shows what it says, which is also kept in `<log>.log`.
-    fn run(&self, log: &str, line: &str, patience: Duration) -> anyhow::Result<()> {
-        let path = self.results.join(format!("{log}.log"));
-        let mut file = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {path}"))?;
-        let mut ssh = self
-            .machine
-            .ssh()
-            .command(&format!("exec 2>&1; {line}"), patience);
-        let mut child = ssh
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start ssh")?;
-        let mut said = child.stdout.take().context("ssh has no output")?;
-        let mut buffer = [0; 4096];
-        // It ends when `timeout` ends ssh, at the latest.
-        loop {
-            let length = said.read(&mut buffer).context("cannot read from ssh")?;
-            if length == 0 {
-                break;
-            }
-            file.write_all(&buffer[..length])
-                .and_then(|()| std::io::stdout().write_all(&buffer[..length]))
-                .with_context(|| format!("cannot write {path}"))?;
-        }
-        let status = child.wait().context("cannot wait for ssh")?;
-        match status.code() {
-            Some(0) => Ok(()),
-            Some(124) => bail!("{log} was not done after {patience:?}"),
-            _ => bail!("{log} failed; see {path}"),
-        }
+        self.node.run("demo", &line, 10 * MINUTE)
     }
 
     /// Fetches what tells of the past.
     fn collect(&self) -> anyhow::Result<()> {
-        let console = self.machine.console();
-        fs::copy(&console, self.results.join("console.log"))
+        let console = self.node.machine.console();
+        fs::copy(&console, self.node.results().join("console.log"))
             .with_context(|| format!("cannot copy {console}"))?;
-        let ssh = self.machine.ssh();
+        let ssh = self.node.machine.ssh();
         // Also of boots before this one; a daemon's core is in the journal's list and in its directory.
         ssh.run_within(
             "mkdir -p /var/log/collected && cd /var/log/collected \
@@ -355,12 +306,12 @@ impl Bench {
              && find critest -name 'critest.*' -exec cp --parents -t collected {} +",
             COLLECTING,
         )?;
-        ssh.fetch("/var/log/collected/.", &self.results)
+        self.node.fetch("/var/log/collected")
     }
 
     /// Whether a program crashed, after everything was fetched.
     fn has_cores(&self) -> anyhow::Result<bool> {
-        let cores = self.results.join("cores");
+        let cores = self.node.results().join("cores");
         Ok(super::entries(&cores)?
             .iter()
             .any(|core| core.file_name().unwrap_or_default().starts_with("core.")))
@@ -374,17 +325,6 @@ fn test_line(arguments: &str) -> String {
          NEXCAGE_TEST_CRITEST=/opt/nexcage/critest NEXCAGE_TEST_PROXMOX_SIM=/opt/nexcage/{PROXMOX_SIM} \
          /opt/nexcage/{TESTS} {arguments}"
     )
-}
-
-/// Removes the nodes of tests that were killed. QEMU has ended with them.
-fn sweep() -> anyhow::Result<()> {
-    for dir in super::entries(&nodes())? {
-        let pid = dir.file_name().and_then(|name| name.strip_prefix(NODE));
-        if pid.is_some_and(|pid| !Utf8PathBuf::from("/proc").join(pid).exists()) {
-            super::remove(&dir)?;
-        }
-    }
-    Ok(())
 }
 
 /// The development build as a package, which is quicker to make.

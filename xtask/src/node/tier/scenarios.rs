@@ -26,8 +26,8 @@ pub(super) fn reboot(bench: &mut Bench) -> anyhow::Result<()> {
     let boot = boot_id(bench)?;
     let begun = Instant::now();
     // The connection breaks before the command ends.
-    bench.machine.ssh().succeeds("systemctl reboot");
-    while bench.machine.ssh().succeeds("true") && boot_id(bench).is_ok_and(|now| now == boot) {
+    bench.node.machine.ssh().succeeds("systemctl reboot");
+    while bench.node.machine.ssh().succeeds("true") && boot_id(bench).is_ok_and(|now| now == boot) {
         ensure!(
             begun.elapsed() < 2 * SHUTDOWN,
             "the node does not shut down within {:?}",
@@ -35,7 +35,7 @@ pub(super) fn reboot(bench: &mut Bench) -> anyhow::Result<()> {
         );
         park_timeout(Duration::from_millis(500));
     }
-    bench.machine.wait_until_it_serves()?;
+    bench.node.machine.wait_until_it_serves()?;
     println!("rebooted in {:.0?}", begun.elapsed());
     bench.part("power::the_node_is_in_order", 10 * MINUTE)
 }
@@ -47,16 +47,19 @@ pub(super) fn power_cuts(bench: &mut Bench, times: u32) -> anyhow::Result<()> {
     for (cut, load) in (1..=times).zip(LOADS.iter().cycle()) {
         bench.part("power::before_the_end", 5 * MINUTE)?;
         let line = test_line("--exact power::until_the_end --ignored --nocapture");
-        bench.machine.ssh().run_within(
+        bench.node.machine.ssh().run_within(
             &format!("systemd-run --quiet --collect --unit until-the-end bash -c '{line}'"),
             MINUTE,
         )?;
         park_timeout(*load);
-        bench.machine.power_off()?;
+        bench.node.machine.power_off()?;
         println!("power cut {cut} of {times}, {load:?} after the load began");
         let begun = Instant::now();
-        bench.machine.power_on(Start::Boot, Owner::ThisThread)?;
-        bench.machine.wait_until_it_serves()?;
+        bench
+            .node
+            .machine
+            .power_on(Start::Boot, Owner::ThisThread)?;
+        bench.node.machine.wait_until_it_serves()?;
         println!("the node is up again after {:.0?}", begun.elapsed());
         bench.part("power::the_node_is_in_order", 10 * MINUTE)?;
     }
@@ -65,6 +68,7 @@ pub(super) fn power_cuts(bench: &mut Bench, times: u32) -> anyhow::Result<()> {
 
 fn boot_id(bench: &Bench) -> anyhow::Result<String> {
     bench
+        .node
         .machine
         .ssh()
         .output("cat /proc/sys/kernel/random/boot_id")
