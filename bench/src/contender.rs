@@ -1,18 +1,23 @@
-//! What is measured: three ways to make the same pod.
+//! What is measured: several ways to make the same pod.
 
 use std::fmt;
 use std::fs;
 
+use anyhow::Context as _;
+
 use crate::containerd::Containerd;
+use crate::dataset::Dataset;
 use crate::floor::Floor;
 use crate::nexcage::Nexcage;
-use crate::{cri, floor, process};
+use crate::{Contest, cri, floor, process};
 
 /// The contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
-    /// nexcage through its socket.
+    /// nexcage on overlay, through its socket.
     Nexcage,
+    /// nexcage on ZFS, through its socket.
+    NexcageZfs,
     /// containerd through its socket.
     Containerd,
     /// The same steps by hand.
@@ -20,7 +25,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Nexcage, Self::Containerd, Self::Floor];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Nexcage,
+        Self::NexcageZfs,
+        Self::Containerd,
+        Self::Floor,
+    ];
+
+    /// Those that are servers.
+    pub(crate) const SERVERS: [Self; 3] = [Self::Nexcage, Self::NexcageZfs, Self::Containerd];
+
+    /// nexcage, on whatever storage.
+    pub(crate) const NEXCAGE: [Self; 2] = [Self::Nexcage, Self::NexcageZfs];
 
     /// A number for names and addresses.
     pub(crate) fn index(self) -> usize {
@@ -32,6 +48,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nexcage => "nexcage",
+            Self::NexcageZfs => "nexcage-zfs",
             Self::Containerd => "containerd",
             Self::Floor => "floor",
         })
@@ -52,9 +69,32 @@ pub(crate) enum Pod {
 }
 
 impl Contender {
+    /// Starts it and pulls images.
+    pub(crate) async fn prepare(
+        kind: Kind,
+        contest: &Contest,
+        images: &[&str],
+    ) -> anyhow::Result<Self> {
+        let Contest { run, .. } = contest;
+        Ok(match kind {
+            Kind::Nexcage => {
+                Self::Nexcage(Nexcage::start(&run.nexcage, run.registry, images).await?)
+            }
+            Kind::NexcageZfs => {
+                let pool = contest.pool.as_ref();
+                let dataset = Dataset::make(pool.context("nexcage-zfs needs a --pool")?)?;
+                Self::Nexcage(Nexcage::start_on(dataset, &run.nexcage, run.registry, images).await?)
+            }
+            Kind::Containerd => Self::Containerd(
+                Containerd::start(&contest.containerd_runtime, run.registry, images).await?,
+            ),
+            Kind::Floor => Self::Floor(Floor::prepare(run.registry)?),
+        })
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Nexcage(_) => Kind::Nexcage,
+            Self::Nexcage(daemon) => daemon.kind(),
             Self::Containerd(_) => Kind::Containerd,
             Self::Floor(_) => Kind::Floor,
         }

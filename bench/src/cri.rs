@@ -11,6 +11,7 @@ use nexcage_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::contender::Kind;
 use crate::stage;
 
 /// Time a server has to begin to serve.
@@ -26,6 +27,7 @@ const LOG: &str = "app.log";
 pub(crate) struct Client {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    socket: Utf8PathBuf,
     cgroup_parent: String,
     logs: Utf8PathBuf,
 }
@@ -38,12 +40,8 @@ pub(crate) struct Pod {
 }
 
 impl Client {
-    /// Waits until `socket` answers. Pods get their cgroups below `cgroup_parent`, their logs below `logs`.
-    pub(crate) async fn connect(
-        socket: &Utf8Path,
-        cgroup_parent: &str,
-        logs: &Utf8Path,
-    ) -> anyhow::Result<Self> {
+    /// Waits until `socket` answers, which is that of this contender.
+    pub(crate) async fn connect(socket: &Utf8Path, kind: Kind) -> anyhow::Result<Self> {
         let path = socket.to_owned();
         // Go's servers want an authority that is a host's name; the path of the socket is not.
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
@@ -55,8 +53,9 @@ impl Client {
         let mut client = Self {
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel).max_decoding_message_size(64 << 20),
-            cgroup_parent: cgroup_parent.to_owned(),
-            logs: logs.to_owned(),
+            socket: socket.to_owned(),
+            cgroup_parent: stage::cgroup_parent(kind),
+            logs: stage::logs(kind),
         };
         let ready = async {
             while client.status().await.is_err() {
@@ -67,6 +66,11 @@ impl Client {
             .await
             .with_context(|| format!("nobody serves at {socket}"))?;
         Ok(client)
+    }
+
+    /// Where the server listens.
+    pub(crate) fn socket(&self) -> &Utf8Path {
+        &self.socket
     }
 
     async fn status(&mut self) -> Result<(), tonic::Status> {
@@ -189,6 +193,17 @@ impl Client {
             answer.exit_code
         );
         Ok(())
+    }
+
+    /// ListContainerStats of everything; how many there are.
+    pub(crate) async fn container_stats(&self) -> anyhow::Result<usize> {
+        let answer = self
+            .runtime
+            .clone()
+            .list_container_stats(api::ListContainerStatsRequest::default())
+            .await
+            .context("ListContainerStats")?;
+        Ok(answer.into_inner().stats.len())
     }
 
     /// StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox: what kubelet calls.

@@ -1,8 +1,9 @@
 //! Measures nexcage. `cargo xtask bench` builds this program, installs what it needs and runs it.
 //!
-//! `pods` puts three contenders side by side in one run, the order changing from round to round: nexcage and
+//! `pods` puts contenders side by side in one run, the order changing from round to round: nexcage on overlay and on ZFS and
 //! containerd through their sockets with the same client, and the same steps done by hand, which is the least that
-//! LXC, CNI, overlayfs, conmon and crun allow. `pull` does the same for an image, nexcage against skopeo and umoci.
+//! LXC, CNI, overlayfs, conmon and crun allow. `critest` does it with the benchmark that critest has of its own. `pull` does
+//! it for an image, nexcage against skopeo and umoci.
 //!
 //! [`stage`] is everything that a run makes on the machine: a directory, a bridge for each contender, cgroups, all
 //! with names of the benchmark's own, so that a run that was killed is swept away by the next one.
@@ -13,6 +14,8 @@
 mod containerd;
 mod contender;
 mod cri;
+mod critest;
+mod dataset;
 mod floor;
 mod generate;
 mod memory;
@@ -20,17 +23,22 @@ mod network;
 mod nexcage;
 mod pods;
 mod process;
+mod programs;
 mod pull;
 mod report;
 mod stage;
+mod stats;
 mod summary;
 mod sweep;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
+
+use contender::Kind;
 
 #[derive(Parser)]
 #[command(name = "nexcage-bench", about = "Measures nexcage")]
@@ -44,13 +52,24 @@ enum What {
     /// Pods: time to running, ExecSync, time to removed, memory.
     Pods {
         #[command(flatten)]
-        run: Run,
-        /// Measured rounds, and pods at one time when memory is measured.
+        contest: Contest,
+        /// Measured rounds.
         #[arg(long, default_value_t = 50)]
         count: u16,
-        /// Contenders; all of them if left out.
-        #[arg(long = "only", value_name = "CONTENDER")]
-        only: Vec<contender::Kind>,
+        /// Pods at one time when memory and statistics are measured; as many as rounds if left out.
+        #[arg(long)]
+        at_once: Option<u16>,
+    },
+    /// Operations on pods, containers and images, as critest measures them.
+    Critest {
+        #[command(flatten)]
+        contest: Contest,
+        /// The critest program.
+        #[arg(long)]
+        critest: Utf8PathBuf,
+        /// Samples of each operation.
+        #[arg(long, default_value_t = 50)]
+        count: u16,
     },
     /// Pulls of a large image, and of one large layer.
     Pull {
@@ -81,6 +100,36 @@ struct Run {
     results: Utf8PathBuf,
 }
 
+/// Who is measured, and how they are set up.
+#[derive(clap::Args)]
+struct Contest {
+    #[command(flatten)]
+    run: Run,
+    /// Contenders; all that there can be if left out.
+    #[arg(long = "only", value_name = "CONTENDER")]
+    only: Vec<Kind>,
+    /// The pool of the contender nexcage-zfs; its dataset is made there and destroyed in the end.
+    #[arg(long)]
+    pool: Option<String>,
+    /// The OCI runtime of containerd, by the name of its program.
+    #[arg(long, default_value = "runc")]
+    containerd_runtime: String,
+}
+
+impl Contest {
+    /// Who takes part, of those who can.
+    fn kinds(&self, able: &[Kind]) -> anyhow::Result<Vec<Kind>> {
+        if self.only.is_empty() {
+            let possible = |kind: &Kind| *kind != Kind::NexcageZfs || self.pool.is_some();
+            return Ok(able.iter().copied().filter(possible).collect());
+        }
+        if let Some(unable) = self.only.iter().find(|kind| !able.contains(kind)) {
+            bail!("{unable} has no part in this");
+        }
+        Ok(self.only.clone())
+    }
+}
+
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -88,7 +137,16 @@ fn main() -> ExitCode {
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             match Cli::parse().what {
-                What::Pods { run, count, only } => pods::bench(&run, count, &only).await,
+                What::Pods {
+                    contest,
+                    count,
+                    at_once,
+                } => pods::bench(&contest, count, at_once.unwrap_or(count)).await,
+                What::Critest {
+                    contest,
+                    critest,
+                    count,
+                } => critest::bench(&contest, &critest, count).await,
                 What::Pull { run, rounds } => pull::bench(&run, rounds).await,
                 What::Generate { layout } => generate::layout(&layout),
             }
@@ -100,5 +158,37 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contest(arguments: &[&str]) -> Contest {
+        let always = [
+            "--nexcage=/n",
+            "--registry=127.0.0.1:5000",
+            "--results=/r",
+            "--critest=/c",
+        ];
+        let line = ["nexcage-bench", "critest"]
+            .into_iter()
+            .chain(always)
+            .chain(arguments.iter().copied());
+        match Cli::try_parse_from(line).unwrap().what {
+            What::Critest { contest, .. } => contest,
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn without_a_pool_there_is_no_contender_on_it() {
+        let able = [Kind::Nexcage, Kind::NexcageZfs, Kind::Containerd];
+        let kinds = |arguments: &[&str]| contest(arguments).kinds(&able);
+        assert_eq!(kinds(&[]).unwrap(), [Kind::Nexcage, Kind::Containerd]);
+        assert_eq!(kinds(&["--pool=tank"]).unwrap(), able);
+        assert_eq!(kinds(&["--only=nexcage-zfs"]).unwrap(), [Kind::NexcageZfs]);
+        assert!(kinds(&["--only=floor"]).is_err());
     }
 }

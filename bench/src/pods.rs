@@ -1,17 +1,17 @@
 //! `pods`: the contenders side by side.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::containerd::Containerd;
 use crate::contender::{Contender, Kind};
-use crate::floor::Floor;
-use crate::nexcage::Nexcage;
+use crate::programs::{Started, Watch};
 use crate::stage::{self, Stage};
+use crate::stats::Stats;
 use crate::summary::{Summary, mebibytes, milliseconds};
-use crate::{Run, memory, report};
+use crate::{Contest, memory, report};
 
 /// Rounds before the measured ones: caches fill, plugins are asked for their versions.
 const WARM_UP: u32 = 3;
@@ -29,6 +29,9 @@ struct Measured {
     private_by_program: BTreeMap<String, f64>,
     /// Of the daemon, before the first pod and with all of them.
     daemon_rss: Option<[f64; 2]>,
+    stats: Option<Stats>,
+    /// Started by whoever, from nothing to all pods running, per pod.
+    programs: Option<BTreeMap<String, f64>>,
 }
 
 /// Milliseconds of one round.
@@ -39,21 +42,22 @@ struct Round {
 }
 
 /// Measures, prints and keeps.
-pub(crate) async fn bench(run: &Run, count: u16, only: &[Kind]) -> anyhow::Result<()> {
-    let kinds = if only.is_empty() { &Kind::ALL } else { only };
+pub(crate) async fn bench(contest: &Contest, count: u16, at_once: u16) -> anyhow::Result<()> {
+    let kinds = contest.kinds(&Kind::ALL)?;
     let _stage = Stage::set()?;
     let mut contenders = Vec::new();
     for kind in kinds {
         println!("preparing {kind}");
-        contenders.push(prepare(*kind, run).await?);
+        contenders.push(Contender::prepare(kind, contest, &[stage::IMAGE]).await?);
     }
     println!("{count} rounds, one pod each, {WARM_UP} more to warm up");
-    let mut rounds = time(&mut contenders, count.into()).await?;
-    println!("memory with {count} pods at one time");
+    warm_up(&mut contenders).await?;
+    let mut rounds = time(&mut contenders, 0..count.into()).await?;
+    println!("memory and statistics with {at_once} pods at one time");
     let mut measured = BTreeMap::new();
     for contender in &contenders {
         let kind = contender.kind();
-        let mut result = weigh(contender, count.into()).await?;
+        let mut result = weigh(contender, at_once.into()).await?;
         let rounds = rounds.remove(&kind).unwrap_or_default();
         let of = |value: fn(&Round) -> f64| Summary::of(rounds.iter().map(value).collect());
         result.to_running = of(|round| round.to_running);
@@ -69,33 +73,27 @@ pub(crate) async fn bench(run: &Run, count: u16, only: &[Kind]) -> anyhow::Resul
         .iter()
         .map(|(kind, m)| (kind.to_string(), m))
         .collect();
-    report::keep(&run.results, "pods", by_name)
+    report::keep(&contest.run.results, "pods", by_name)
 }
 
-async fn prepare(kind: Kind, run: &Run) -> anyhow::Result<Contender> {
-    let images = [stage::IMAGE];
-    Ok(match kind {
-        Kind::Nexcage => {
-            Contender::Nexcage(Nexcage::start(&run.nexcage, run.registry, &images).await?)
-        }
-        Kind::Containerd => Contender::Containerd(Containerd::start(run.registry, &images).await?),
-        Kind::Floor => Contender::Floor(Floor::prepare(run.registry)?),
-    })
+/// Rounds that nobody measures.
+pub(crate) async fn warm_up(contenders: &mut [Contender]) -> anyhow::Result<()> {
+    // Names differ from those of the measured rounds.
+    let rounds = 20_000..20_000 + WARM_UP;
+    time(contenders, rounds).await.map(drop)
 }
 
 /// One pod of each contender in each round, each round beginning with another one.
 async fn time(
     contenders: &mut [Contender],
-    count: u32,
+    numbers: Range<u32>,
 ) -> anyhow::Result<BTreeMap<Kind, Vec<Round>>> {
     let mut rounds: BTreeMap<Kind, Vec<Round>> = BTreeMap::new();
-    for number in 0..WARM_UP + count {
+    for number in numbers {
         contenders.rotate_left(1);
         for contender in contenders.iter() {
             let round = round(contender, number).await?;
-            if number >= WARM_UP {
-                rounds.entry(contender.kind()).or_default().push(round);
-            }
+            rounds.entry(contender.kind()).or_default().push(round);
         }
     }
     Ok(rounds)
@@ -131,30 +129,43 @@ async fn weigh(contender: &Contender, count: u32) -> anyhow::Result<Measured> {
         Ok(rss.map(mebibytes))
     };
     let before = rss(contender)?;
+    let watch = Watch::begin()?;
     let mut pods = Vec::new();
     // Names differ from those of the timed rounds.
     for number in 0..count {
         pods.push(contender.start(10_000 + number).await?);
     }
+    let started = watch.map(|watch| watch.take()).transpose()?;
+    result.programs = started.map(|started| per_pod(started, count));
     result.daemon_rss = before
         .zip(rss(contender)?)
         .map(|(before, after)| [before, after]);
+    for pod in &pods {
+        pod.wait_until_ready()?;
+    }
     let processes = memory::processes();
-    let mut per_pod = Vec::new();
+    let mut private = Vec::new();
     for pod in &pods {
         let programs = memory::of_pod(&processes, &pod.marks())?;
-        per_pod.push(mebibytes(programs.iter().map(|(_, bytes)| bytes).sum()));
+        private.push(mebibytes(programs.iter().map(|(_, bytes)| bytes).sum()));
         for (program, bytes) in programs {
             *result.private_by_program.entry(program).or_default() +=
                 mebibytes(bytes) / f64::from(count);
         }
     }
-    result.private = Summary::of(per_pod);
+    result.private = Summary::of(private);
+    if let Some(client) = contender.client() {
+        result.stats = Some(Stats::ask(client, pods.len()).await?);
+    }
     for pod in pods {
-        pod.wait_until_ready()?;
         contender.remove(pod).await?;
     }
     Ok(result)
+}
+
+fn per_pod(started: Started, pods: u32) -> BTreeMap<String, f64> {
+    let share = |(name, times)| (name, f64::from(times) / f64::from(pods));
+    started.into_iter().map(share).collect()
 }
 
 /// A column of the table: its heading and the value in it.
@@ -194,33 +205,49 @@ fn print(measured: &BTreeMap<Kind, Measured>) {
     }
     println!();
     report::table(&rows);
+    report::caution();
     for (kind, result) in measured {
-        let programs: Vec<_> = result
-            .private_by_program
-            .iter()
-            .map(|(program, mib)| format!("{program} {mib:.2}"))
-            .collect();
-        println!("  {kind}: private MiB per pod: {}", programs.join(", "));
+        let mib = counted(&result.private_by_program, 2);
+        println!("  {kind}: private MiB per pod: {mib}");
+        if let Some(programs) = &result.programs {
+            println!(
+                "  {kind}: programs started per pod: {}",
+                counted(programs, 1)
+            );
+        }
+        if let Some(stats) = &result.stats {
+            println!("  {kind}: {stats}");
+        }
     }
-    aims(measured);
+    for kind in Kind::NEXCAGE {
+        if let Some(ours) = measured.get(&kind) {
+            aims(kind, ours, measured);
+        }
+    }
 }
 
-fn aims(measured: &BTreeMap<Kind, Measured>) {
-    let Some(nexcage) = measured.get(&Kind::Nexcage) else {
-        return;
-    };
-    println!();
+fn counted(by_program: &BTreeMap<String, f64>, decimals: usize) -> String {
+    let each = by_program
+        .iter()
+        .map(|(program, number)| format!("{program} {number:.decimals$}"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn aims(kind: Kind, ours: &Measured, measured: &BTreeMap<Kind, Measured>) {
+    println!("\n{kind}:");
     for (other, factor) in [(Kind::Containerd, 0.5), (Kind::Floor, 1.3)] {
         for (what, value) in TIMES {
-            let ours = value(nexcage);
             let theirs = measured.get(&other).and_then(value);
-            if let Some((ours, theirs)) = ours.zip(theirs) {
+            if let Some((ours, theirs)) = value(ours).zip(theirs) {
                 let what = format!("{what}, of that of {other}");
                 report::aim(&what, ours.p50 / theirs.p50, factor, "");
             }
         }
     }
-    if let Some(private) = &nexcage.private {
+    if let Some(private) = &ours.private {
         report::aim("private memory per pod", private.p50, 1.0, " MiB");
+    }
+    if let Some(zfs) = ours.stats.as_ref().and_then(Stats::zfs_per_call) {
+        report::aim("zfs processes per ListContainerStats", zfs, 1.0, "");
     }
 }

@@ -32,6 +32,15 @@ pub(crate) fn table(rows: &[Vec<String>]) {
     }
 }
 
+/// Says so where the processor is emulated: times are worth something only beside each other.
+pub(crate) fn caution() {
+    if virtualization() == "qemu" {
+        println!(
+            "  emulated: everything takes about ten times as long as it should; only the ratios count"
+        );
+    }
+}
+
 /// Says whether an aim is reached.
 pub(crate) fn aim(what: &str, value: f64, most: f64, unit: &str) {
     let reached = if value <= most { "reached" } else { "MISSED" };
@@ -58,6 +67,7 @@ fn machine() -> Value {
     json!({
         "kernel": uname.release().to_string_lossy(),
         "processor": model,
+        "virtualization": virtualization(),
         "processors": std::thread::available_parallelism().map_or(0, usize::from),
         "lxc": first_line("lxc-start", &["--version"]),
         "crun": first_line("crun", &["--version"]),
@@ -66,5 +76,11 @@ fn machine() -> Value {
         "runc": first_line("runc", &["--version"]),
         "skopeo": first_line("skopeo", &["--version"]),
         "umoci": first_line("umoci", &["--version"]),
+        "zfs": first_line("zfs", &["version"]),
     })
+}
+
+/// In systemd's words: `kvm`, or `qemu` where it emulates the processor too; `?` where there is none, or no systemd.
+fn virtualization() -> String {
+    first_line("systemd-detect-virt", &[])
 }

@@ -45,6 +45,25 @@ pub(crate) fn run(kind: Kind) -> Utf8PathBuf {
     Utf8Path::new(RUN).join(kind.index().to_string())
 }
 
+/// Where a contender's pods have their logs.
+pub(crate) fn logs(kind: Kind) -> Utf8PathBuf {
+    root(kind).join("logs")
+}
+
+/// What kubelet would name as the parent of a pod's cgroup.
+pub(crate) fn cgroup_parent(kind: Kind) -> String {
+    if systemd() {
+        format!("{NAME}.slice")
+    } else {
+        format!("/{NAME}-{kind}")
+    }
+}
+
+/// Whether systemd is init (sd_booted(3)), and so makes the cgroups of pods.
+pub(crate) fn systemd() -> bool {
+    Utf8Path::new("/run/systemd/system").is_dir()
+}
+
 /// The right to be the only run on this machine.
 pub(crate) struct Stage {
     _lock: File,
@@ -64,7 +83,7 @@ impl Stage {
         sweep_all()?;
         let stage = Self { _lock: lock };
         for kind in Kind::ALL {
-            for dir in [root(kind).join("cni.d"), root(kind).join("logs"), run(kind)] {
+            for dir in [root(kind).join("cni.d"), logs(kind), run(kind)] {
                 fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir}"))?;
             }
             let file = root(kind).join("cni.d/10-bench.conflist");

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::Signal;
 
-use crate::process;
+use crate::{process, stage};
 
 /// Ends processes, unmounts, and removes links, cgroups and directories that carry the name.
 pub(crate) fn sweep(name: &str, dirs: &[Utf8PathBuf], bridges: &[String]) -> anyhow::Result<()> {
@@ -26,6 +26,11 @@ pub(crate) fn sweep(name: &str, dirs: &[Utf8PathBuf], bridges: &[String]) -> any
         if Utf8Path::new("/sys/class/net").join(bridge).exists() {
             process::run(process::command("ip").args(["link", "delete", bridge]))?;
         }
+    }
+    if stage::systemd() {
+        // Otherwise systemd would go on to believe that the slice is there. It may know of none.
+        let stop = &format!("{name}.slice");
+        let _ = process::run(process::command("systemctl").args(["stop", stop]));
     }
     // The deepest first.
     for cgroup in cgroups(name).iter().rev() {

@@ -1,14 +1,18 @@
 //! Benchmarks: installs, builds and starts what `nexcage-bench` needs, and runs it.
 
+mod node;
 mod storage;
 
 use anyhow::ensure;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Subcommand;
 
 use crate::registry::{Access, Registry};
 use crate::run::{cargo, command, run, workspace};
 use crate::{deps, images};
+
+/// The program that measures.
+const BENCH: &str = "nexcage-bench";
 
 /// What others are measured by.
 const PACKAGES: [(&str, &str); 4] = [
@@ -26,15 +30,28 @@ pub(crate) enum What {
         /// Measured rounds, and pods at one time when memory is measured.
         #[arg(long, default_value_t = 50)]
         count: u16,
-        /// Only these: nexcage, containerd, floor.
+        /// Only these: nexcage, nexcage-zfs, containerd, floor.
         #[arg(long = "only", value_name = "CONTENDER")]
         only: Vec<String>,
+        /// The ZFS pool of nexcage-zfs, in which a dataset is made for the time being.
+        #[arg(long)]
+        pool: Option<String>,
     },
     /// Pulls of 500 MB in 10 layers beside skopeo and umoci, and the memory that a layer of 2 GiB takes.
     Pull {
         /// Measured rounds.
         #[arg(long, default_value_t = 5)]
         rounds: u16,
+    },
+    /// In a node of its own: nexcage on ZFS and on overlay beside containerd with crun, by critest's benchmark and by that of
+    /// `pods`.
+    Node {
+        /// Samples of each operation, and measured rounds.
+        #[arg(long, default_value_t = 50)]
+        count: u16,
+        /// Pods at one time, each with a container, when memory and statistics are measured.
+        #[arg(long, default_value_t = 50)]
+        at_once: u16,
     },
 }
 
@@ -45,27 +62,32 @@ pub(crate) fn bench(what: &What) -> anyhow::Result<()> {
         "benchmarks start containers and need root: sudo -E cargo xtask bench"
     );
     deps::install_packages()?;
-    deps::install(&PACKAGES)?;
-    let programs = build()?;
-    let bench = programs.join("nexcage-bench");
-    let storage = match what {
-        What::Pods { .. } => images::storage()?,
-        What::Pull { .. } => storage::large_images(&bench)?,
-    };
-    let registry = Registry::start(&storage, Access::ReadOnly)?;
-    let mut measure = command(bench);
     match what {
-        What::Pods { count, only } => {
-            measure.args(["pods", "--count", &count.to_string()]);
-            for contender in only {
-                measure.args(["--only", contender]);
-            }
+        What::Pods { count, only, pool } => {
+            let mut measure = vec!["pods".to_owned(), format!("--count={count}")];
+            measure.extend(only.iter().map(|contender| format!("--only={contender}")));
+            measure.extend(pool.iter().map(|pool| format!("--pool={pool}")));
+            here(&measure, |_| images::storage())
         }
         What::Pull { rounds } => {
-            measure.args(["pull", "--rounds", &rounds.to_string()]);
+            let measure = ["pull".to_owned(), format!("--rounds={rounds}")];
+            here(&measure, storage::large_images)
         }
+        What::Node { count, at_once } => node::measure(&build()?, *count, *at_once),
     }
-    run(measure
+}
+
+/// On this machine, with a registry whose storage the program may help to make.
+fn here(
+    measure: &[String],
+    storage: impl FnOnce(&Utf8Path) -> anyhow::Result<Utf8PathBuf>,
+) -> anyhow::Result<()> {
+    deps::install(&PACKAGES)?;
+    let programs = build()?;
+    let bench = programs.join(BENCH);
+    let registry = Registry::start(&storage(&bench)?, Access::ReadOnly)?;
+    run(command(bench)
+        .args(measure)
         .args(["--nexcage", programs.join("nexcage").as_str()])
         .args(["--registry", &registry.address().to_string()])
         .args(["--results", target().join("bench").as_str()]))
@@ -80,7 +102,7 @@ fn build() -> anyhow::Result<Utf8PathBuf> {
             "--package",
             "nexcage",
             "--package",
-            "nexcage-bench",
+            BENCH,
         ])
         .args(["--target-dir", target().as_str()]))?;
     Ok(target().join("release"))
