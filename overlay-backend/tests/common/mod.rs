@@ -122,6 +122,28 @@ pub fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// Layers that add, replace, remove and hide.
+pub fn three_layers() -> Vec<Vec<u8>> {
+    vec![
+        tar_of(&[
+            ("etc/", ""),
+            ("etc/a", "lowest"),
+            ("etc/b", "lowest"),
+            ("data/", ""),
+            ("data/x", ""),
+            ("gone/", ""),
+            ("gone/x", ""),
+        ]),
+        tar_of(&[
+            ("etc/a", "middle"),
+            (".wh.gone", ""),
+            ("data/.wh..wh..opq", ""),
+            ("data/y", ""),
+        ]),
+        tar_of(&[("etc/.wh.b", ""), ("gone/", ""), ("gone/z", "")]),
+    ]
+}
+
 /// Puts an archive into the spool.
 pub fn spool(place: &Utf8Path, tar: &[u8]) -> SpooledLayer {
     let diff_id = Digest::of(tar);
