@@ -16,8 +16,7 @@ use crate::hybrid::create_runtime;
 use crate::messages::{self, Answer};
 use crate::options::CgroupManager;
 use crate::process::Stat;
-use crate::runtime::SCRATCH;
-use crate::{OciRuntime, conmon};
+use crate::{OciRuntime, conmon, scratch};
 
 /// File descriptor of conmon's answer pipe.
 const SYNC_PIPE: i32 = 3;
@@ -233,7 +232,7 @@ impl OciRuntime {
             .args(args)
             .env("_OCI_SYNCPIPE", SYNC_PIPE.to_string())
             .env("TMPDIR", files.monitor.as_str())
-            .env(SCRATCH, files.monitor.as_str())
+            .env(scratch::VARIABLE, files.monitor.as_str())
             // conmon leaves its OOM mark where it runs, too.
             .directory(files.monitor.clone())
             .file(sender, SYNC_PIPE);

@@ -14,8 +14,8 @@ use crate::error::OciError;
 use crate::files::follow;
 use crate::lifecycle::Status;
 use crate::options::CgroupManager;
-use crate::runtime::{SCRATCH, memory_file};
-use crate::{OciRuntime, messages};
+use crate::runtime::memory_file;
+use crate::{OciRuntime, messages, scratch};
 
 /// How long output is read after the process has ended while a background process of it holds the streams open.
 /// What the process itself wrote is in the pipes by then.
@@ -211,7 +211,10 @@ impl OciRuntime {
         // The caller keeps the time: at its end there is more to do than to kill crun.
         let command = Command::new(&self.options.crun, Duration::MAX)
             .args(crate::runtime::global_args(&self.options))
-            .env(SCRATCH, self.options.monitor_dir.join(id).as_str())
+            .env(
+                scratch::VARIABLE,
+                self.options.monitor_dir.join(id).as_str(),
+            )
             .args(["--log=/proc/self/fd/4", "--log-format=json", "exec"])
             .arg("--process=/proc/self/fd/3");
         let command = match self.options.cgroup_manager {

@@ -4,9 +4,9 @@ use std::io;
 
 use camino::Utf8PathBuf;
 
-use crate::OciRuntime;
 use crate::error::OciError;
 use crate::lifecycle::remove_tree;
+use crate::{OciRuntime, scratch};
 
 /// What conmon left when the container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,13 @@ impl OciRuntime {
                 _ => {}
             }
         }
+        scratch::sweep(&files.monitor)
+            .await
+            .map_err(|source| OciError::File {
+                id: id.to_owned(),
+                path: files.monitor.clone(),
+                source,
+            })?;
         // Last, because it is what makes `list` name the container.
         remove_tree(id, &files.monitor).await?;
         nexcage_failpoint::hit("oci.forgotten");

@@ -44,6 +44,7 @@ mod options;
 mod plain;
 mod process;
 mod runtime;
+mod scratch;
 #[cfg(test)]
 mod testing;
 

@@ -9,8 +9,8 @@ use nexcage_command::{Command, CommandError, Output};
 use crate::create::{read_pid, taken};
 use crate::error::OciError;
 use crate::hybrid::create_runtime;
-use crate::runtime::{SCRATCH, global_args, memory_file};
-use crate::{OciRuntime, messages};
+use crate::runtime::{global_args, memory_file};
+use crate::{OciRuntime, messages, scratch};
 
 const DOING: &str = "create";
 
@@ -51,7 +51,8 @@ impl OciRuntime {
             .arg(format!("--bundle={bundle}"))
             .arg(format!("--pid-file={pid_file}"))
             .arg(id)
-            .env(SCRATCH, bundle.as_str())
+            // Not in the bundle, which is not ours to tidy.
+            .env(scratch::VARIABLE, self.options.root.as_str())
             .file(crun_log, 3)
             // The container's first process inherits them.
             .discard_output();

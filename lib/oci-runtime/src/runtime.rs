@@ -13,10 +13,7 @@ use crate::error::OciError;
 use crate::files::Files;
 use crate::messages;
 use crate::options::{CgroupManager, OciRuntimeOptions};
-
-/// Names the directory in which crun mounts a copy of itself for a moment (`crun.XXXXXX`). One that is killed just then
-/// leaves the mount point; by default in /tmp.
-pub(crate) const SCRATCH: &str = "_LIBCONTAINER_STATEDIR";
+use crate::scratch;
 
 /// Runs OCI containers by crun under conmon. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,33 +39,23 @@ impl OciRuntime {
     /// A call of crun for a container, with its global options.
     pub(crate) fn crun(&self, files: &Files) -> Command {
         // The container's own, or where a start of the daemon looks.
-        let scratch = match files.monitor.exists() {
+        let directory = match files.monitor.exists() {
             true => &files.monitor,
             false => &self.options.root,
         };
         Command::new(&self.options.crun, self.options.deadline)
             .args(global_args(&self.options))
-            .env(SCRATCH, scratch.as_str())
+            .env(scratch::VARIABLE, directory.as_str())
     }
 
-    /// Removes empty directories that killed cruns have left outside of their containers' own. To be called when none can be at
-    /// work: at the start of the daemon.
+    /// Removes what killed cruns have left outside of their containers' own directories, from which `forget` removes it. To be called from
+    /// time to time.
     ///
     /// # Errors
     ///
-    /// If crun's directory cannot be read.
+    /// If crun's directory cannot be read, or something in it not be removed.
     pub async fn tidy(&self) -> std::io::Result<()> {
-        let mut entries = match tokio::fs::read_dir(&self.options.root).await {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?,
-        };
-        while let Some(entry) = entries.next_entry().await? {
-            if entry.file_name().to_string_lossy().starts_with("crun.") {
-                // One that is not empty is not crun's.
-                let _ = tokio::fs::remove_dir(entry.path()).await;
-            }
-        }
-        Ok(())
+        scratch::sweep(&self.options.root).await
     }
 
     /// Runs a crun command on a container and turns its failure into words.

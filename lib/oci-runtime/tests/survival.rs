@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use common::{Host, eventually, lives, root};
 use nexcage_oci_runtime::{OciError, Status};
 
@@ -214,6 +215,34 @@ async fn a_killed_conmon_leaves_a_container_that_can_be_removed() {
     assert!(matches!(gone, Err(OciError::Unable { .. })), "{gone:?}");
     host.runtime.delete("orphan", true).await.unwrap();
     host.runtime.forget("orphan").await.unwrap();
+    host.assert_clean().await;
+}
+
+/// crun's own mount, as one leaves it that is killed before it has taken it away.
+fn mount_crun(host: &Host, directory: &str) -> Utf8PathBuf {
+    let point = host.dir.join(directory).join("crun.X8fJ9q");
+    fs::write(&point, "").unwrap();
+    rustix::mount::mount_bind(host.options.crun.path().as_std_path(), point.as_std_path()).unwrap();
+    point
+}
+
+#[tokio::test]
+async fn a_crun_killed_at_its_mount_keeps_nothing_from_being_removed() {
+    if !root() {
+        return;
+    }
+    let host = Host::new();
+    host.run(&host.script("k1", "while :; do sleep 1; done"))
+        .await;
+    let in_monitor = mount_crun(&host, "m/k1");
+    let in_root = mount_crun(&host, "crun");
+    host.runtime.delete("k1", true).await.unwrap();
+    host.runtime.forget("k1").await.unwrap();
+    assert!(!in_monitor.exists());
+    host.runtime.tidy().await.unwrap();
+    assert!(!in_root.exists());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(host.dir.as_str()), "{mounts}");
     host.assert_clean().await;
 }
 
