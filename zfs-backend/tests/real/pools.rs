@@ -22,7 +22,7 @@ async fn what_is_missing_is_named_with_the_remedy() {
         text(&refused)
     );
     drop(place.open().await);
-    run("umount", &[place.dir.join("root/zfs").as_str()]);
+    run("umount", &[place.dir.join("root/fs").as_str()]);
     run("zpool", &["export", &place.pool]);
     let refused = ZfsStore::open(place.options()).await.unwrap_err();
     assert!(
@@ -50,7 +50,7 @@ async fn what_is_missing_is_named_with_the_remedy() {
         "{refused:?}"
     );
     drop(store);
-    run("umount", &[place.dir.join("root/zfs").as_str()]);
+    run("umount", &[place.dir.join("root/fs").as_str()]);
     run("zpool", &["export", &place.pool]);
     run("zpool", &["import", "-d", disk.as_str(), &place.pool]);
     place.open().await.check().await.unwrap();
