@@ -15,6 +15,7 @@ use super::kvm;
 use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::ssh::Ssh;
+use crate::cache;
 use crate::run::{command, run};
 
 /// Emulated on a busy machine, the way to ssh takes minutes.
@@ -162,7 +163,10 @@ impl Machine {
             qemu.args(["-incoming", &format!("exec:cat {memory}")]);
         }
         match owner {
-            Owner::Nobody => run(&mut qemu)?,
+            Owner::Nobody => {
+                let _with_its_disks = cache::lend()?;
+                run(&mut qemu)?;
+            }
             Owner::ThisThread => {
                 let child = with_this_thread(&qemu).spawn();
                 self.child = Some(child.context("cannot start QEMU")?);
