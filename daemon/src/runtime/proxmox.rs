@@ -17,6 +17,9 @@ use super::AssembleError;
 /// Where Proxmox locks the configurations of containers.
 const LOCK_DIR: &str = "/run/lock/lxc";
 
+/// Where Proxmox keeps what is said while it starts a container.
+const RUN_DIR: &str = "/run/pve";
+
 /// Settings, and what was found.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxmoxNode {
@@ -105,6 +108,7 @@ impl ProxmoxNode {
             node: self.name.clone(),
             vmids: vmids.first..=vmids.last,
             lock_dir: Utf8PathBuf::from(LOCK_DIR),
+            run_dir: Utf8PathBuf::from(RUN_DIR),
             start: self.start_mode()?,
             dpkg_query: Program::find("dpkg-query", "dpkg")?,
             hook: Program::myself()?,

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_command::{Command, CommandError};
 use nexcage_sandbox::{
     CgroupTree, FirstError, IdMapping, PodCgroups, RunningSandbox, SandboxBackend, SandboxError,
@@ -39,6 +39,13 @@ const PATH: &str = "/usr/sbin:/sbin";
 
 /// Where LXC keeps a lock file for every container, even after its end.
 const LOCKS: &str = "/run/lxc/lock";
+
+/// Where LXC's tools keep a log of every container that they look at, if containers are in LXC's usual directory: Proxmox looks at each
+/// every ten seconds. Elsewhere the log is in the container's own directory.
+const LOGS: &str = "/var/log/lxc";
+
+/// LXC's usual directory.
+const USUAL_LXC_PATH: &str = "/var/lib/lxc";
 
 /// Starts and ends containers of one backend.
 #[derive(Debug)]
@@ -281,6 +288,12 @@ impl Engine {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
+        if let Some(log) = log_file(&self.options.lxc_path, name)
+            && let Err(error) = std::fs::remove_file(&log)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%log, %error, "LXC's log of a container that is gone stays");
+        }
         directory.remove()
     }
 
@@ -290,6 +303,11 @@ impl Engine {
             .join(below)
             .join(format!(".{name}"))
     }
+}
+
+/// The log of LXC's tools, where it is not removed with the container's directory.
+fn log_file(lxc_path: &Utf8Path, name: &str) -> Option<Utf8PathBuf> {
+    (lxc_path == USUAL_LXC_PATH).then(|| Utf8PathBuf::from(LOGS).join(format!("{name}.log")))
 }
 
 /// Adds what LXC's log says to a failed start.
@@ -327,4 +345,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::from)
         .flatten()
         .map_err(SandboxError::step(id, doing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lxc_keeps_logs_apart_for_its_usual_directory_only() {
+        let log = |lxc_path: &str| log_file(lxc_path.into(), "900000");
+        let usual = log("/var/lib/lxc").unwrap();
+        assert_eq!(usual, "/var/log/lxc/900000.log");
+        assert_eq!(log("/var/lib/lxc/"), Some(usual));
+        assert_eq!(log("/srv/lxc"), None);
+    }
 }

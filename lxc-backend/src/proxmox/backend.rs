@@ -50,7 +50,7 @@ impl ProxmoxBackend {
         Self {
             engine: Arc::new(Engine::new(NAME, options.lxc.clone(), cgroups)),
             confs: Confs::new(pmxcfs, directory, options.lock_dir.clone()),
-            vmids: Arc::new(Vmids::new(options.vmids.clone())),
+            vmids: Arc::new(Vmids::new(options.vmids.clone(), &options.node)),
             features: Mutex::default(),
             options,
         }

@@ -25,6 +25,7 @@ mod features;
 mod hook;
 mod lock;
 mod node;
+mod numbers;
 mod options;
 mod pmxcfs;
 mod remove;

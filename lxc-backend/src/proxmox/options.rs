@@ -23,6 +23,8 @@ pub struct ProxmoxOptions {
     pub vmids: RangeInclusive<u32>,
     /// Where Proxmox locks containers' configurations, `/run/lock/lxc`.
     pub lock_dir: Utf8PathBuf,
+    /// Where Proxmox keeps what `lxc-start` and its hooks say of containers that it starts, `/run/pve`.
+    pub run_dir: Utf8PathBuf,
     /// Who starts containers.
     pub start: StartMode,
     /// `dpkg-query`, which knows Proxmox's version.

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nexcage_command::{Command, Program};
+use camino::Utf8Path;
+use nexcage_command::{Command, CommandError, Program};
 use nexcage_sandbox::{SandboxError, SandboxId, SandboxSpec};
 
 use super::backend::ProxmoxBackend;
@@ -15,8 +16,17 @@ use super::pmxcfs::gone;
 use super::vmid::{all_marked, marked};
 use crate::container::{Engine, blocking};
 
-/// How long systemd may take to forget a unit.
-const FORGET_DEADLINE: Duration = Duration::from_secs(10);
+/// How long systemd may take to answer.
+const SYSTEMD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a unit whose container is gone may take to end: a program of Proxmox's runs then.
+const UNIT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks at it.
+const UNIT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What Proxmox keeps of a container that it starts: what `lxc-start` says, and what its hooks warn of.
+const MESSAGES: [&str; 2] = ["stderr", "warnings"];
 
 /// A container could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -48,22 +58,26 @@ impl ProxmoxBackend {
     /// Gives back the sandbox's numbers, and removes everything that is there because of them.
     pub(super) async fn remove_containers(&self, id: &SandboxId) -> Result<(), SandboxError> {
         let (engine, confs) = (Arc::clone(&self.engine), self.confs.clone());
-        let of = id.clone();
-        let removed = tokio::task::spawn_blocking(move || remove_all(&engine, &confs, &of));
+        let (of, run_dir) = (id.clone(), self.options.run_dir.clone());
+        let removed =
+            tokio::task::spawn_blocking(move || remove_all(&engine, &confs, &run_dir, &of));
         let doing = "remove the container";
         let removed = removed
             .await
             .map_err(|e| SandboxError::step(id, doing)(e))?;
-        let numbers = removed.map_err(|error| match &error {
+        let all = removed.map_err(|error| match &error {
             RemoveError::Conf(ConfError::NoQuorum { .. } | ConfError::NotMounted { .. }) => {
                 self.engine.unavailable_by(&error)
             }
             _ => SandboxError::step(id, doing)(error),
         })?;
-        if let StartMode::Api(_) = self.options.start {
-            for vmid in numbers {
-                forget_unit(vmid).await;
+        let by_api = matches!(self.options.start, StartMode::Api(_));
+        for removed in all {
+            // An administrator may have tried to start one that was nexcage's to start.
+            if by_api || removed.was_started_by_proxmox {
+                forget_unit(removed.vmid).await;
             }
+            self.vmids.give_back(removed.vmid);
         }
         Ok(())
     }
@@ -108,30 +122,48 @@ impl ProxmoxBackend {
     }
 }
 
-/// Removes all containers of a sandbox, as far as it can; the first failure counts. Says which there were.
-fn remove_all(engine: &Engine, confs: &Confs, id: &SandboxId) -> Result<Vec<u32>, RemoveError> {
-    let numbers = marked(&engine.options().lxc_path, id)?;
-    let mut outcome = Ok(());
-    for vmid in &numbers {
-        outcome = outcome.and(remove_one(engine, confs, id, *vmid));
-    }
-    outcome.map(|()| numbers)
+/// A number that a sandbox had.
+#[derive(Clone, Copy, Debug)]
+struct Removed {
+    vmid: u32,
+    /// Whether Proxmox has ever started, or tried to start, the container.
+    was_started_by_proxmox: bool,
 }
 
-/// Removes the configuration first and the marker last: by that the rest is found again.
+/// Removes all containers of a sandbox, as far as it can; the first failure counts. Says which there were.
+fn remove_all(
+    engine: &Engine,
+    confs: &Confs,
+    run_dir: &Utf8Path,
+    id: &SandboxId,
+) -> Result<Vec<Removed>, RemoveError> {
+    let mut all = Vec::new();
+    let mut outcome = Ok(());
+    for vmid in marked(&engine.options().lxc_path, id)? {
+        match remove_one(engine, confs, run_dir, id, vmid) {
+            Ok(removed) => all.extend(removed),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    outcome.map(|()| all)
+}
+
+/// Removes the configuration first and the marker last: by that the rest is found again. `None` if it is somebody else's by now.
 fn remove_one(
     engine: &Engine,
     confs: &Confs,
+    run_dir: &Utf8Path,
     id: &SandboxId,
     vmid: u32,
-) -> Result<(), RemoveError> {
+) -> Result<Option<Removed>, RemoveError> {
     let name = vmid.to_string();
     let directory = engine.directory(&name, id);
     match confs.remove(vmid, id)? {
         Owner::Foreign => {
             let path = confs.path(vmid);
             tracing::warn!(%path, sandbox = %id, "not removed: it is not of this pod, though its number was");
-            return Ok(directory.give_up()?);
+            directory.give_up()?;
+            return Ok(None);
         }
         Owner::Ours(text) => {
             if let Some(include) = include_of(&text, vmid, id) {
@@ -141,22 +173,82 @@ fn remove_one(
         Owner::Nobody => {}
     }
     nexcage_failpoint::hit("pve.conf-removed");
+    let was_started_by_proxmox = remove_messages(run_dir, vmid)?;
     engine.remove_container(&name, &directory)?;
     nexcage_failpoint::hit("pve.removed");
-    Ok(())
+    Ok(Some(Removed {
+        vmid,
+        was_started_by_proxmox,
+    }))
 }
 
-/// A container that was ended by a signal is a failed unit to systemd, which remembers it.
+/// Says whether there were any.
+fn remove_messages(run_dir: &Utf8Path, vmid: u32) -> io::Result<bool> {
+    let mut any = false;
+    for kind in MESSAGES {
+        match std::fs::remove_file(run_dir.join(format!("ct-{vmid}.{kind}"))) {
+            Ok(()) => any = true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(any)
+}
+
+/// A container that was ended by a signal is a failed unit to systemd, which remembers it. Nothing is stopped here: the number may be
+/// somebody else's by now.
 async fn forget_unit(vmid: u32) {
     let Ok(systemctl) = Program::find("systemctl", "systemd") else {
         return;
     };
     let unit = format!("pve-container@{vmid}.service");
-    let command = Command::new(&systemctl, FORGET_DEADLINE)
-        .args(["reset-failed", &unit])
-        .run();
-    if let Err(error) = command.await {
-        // It did not fail, usually.
-        tracing::debug!(%unit, %error, "systemd has nothing to forget");
+    let forgotten = async {
+        let begun = Instant::now();
+        let mut state = unit_state(&systemctl, &unit).await?;
+        while is_ending(&state) && begun.elapsed() < UNIT_PATIENCE {
+            tokio::time::sleep(UNIT_PAUSE).await;
+            state = unit_state(&systemctl, &unit).await?;
+        }
+        if state == "failed" {
+            let command = Command::new(&systemctl, SYSTEMD_DEADLINE);
+            command.args(["reset-failed", &unit]).run().await?;
+        }
+        Ok::<_, CommandError>(())
+    };
+    if let Err(error) = forgotten.await {
+        tracing::debug!(%unit, %error, "systemd does not forget it");
+    }
+}
+
+/// `inactive` also of a unit that systemd does not know.
+async fn unit_state(systemctl: &Program, unit: &str) -> Result<String, CommandError> {
+    let command = Command::new(systemctl, SYSTEMD_DEADLINE);
+    let show = ["show", "--property=ActiveState", "--value", unit];
+    let output = command.args(show).run().await?;
+    Ok(output.stdout_text().trim().to_owned())
+}
+
+/// Also while systemd has not heard yet that its process has ended.
+fn is_ending(state: &str) -> bool {
+    matches!(state, "active" | "deactivating")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proxmox_says_of_a_container_goes_with_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let run_dir = Utf8Path::from_path(temp.path()).unwrap();
+        assert!(!remove_messages(&run_dir.join("none"), 100).unwrap());
+        for name in ["ct-100.stderr", "ct-100.warnings", "ct-1001.stderr"] {
+            std::fs::write(run_dir.join(name), "").unwrap();
+        }
+        assert!(remove_messages(run_dir, 100).unwrap());
+        assert!(!remove_messages(run_dir, 100).unwrap());
+        let mut left = run_dir.read_dir_utf8().unwrap();
+        assert_eq!(left.next().unwrap().unwrap().file_name(), "ct-1001.stderr");
+        assert!(left.next().is_none());
     }
 }

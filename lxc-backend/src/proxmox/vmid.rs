@@ -6,12 +6,12 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_sandbox::SandboxId;
 
 use super::confs::{ConfError, Confs};
+use super::numbers::Numbers;
 use crate::container::{Directory, marked_as, remove_if_empty};
 
 /// Proxmox's smallest number for guests.
@@ -50,22 +50,20 @@ pub(crate) enum ReserveError {
 /// The numbers of this node's pods.
 #[derive(Debug)]
 pub(crate) struct Vmids {
-    range: RangeInclusive<u32>,
-    /// How far behind the first number to begin: a number that was just given back is not the next one.
-    next: AtomicU32,
+    numbers: Numbers,
 }
 
 impl Vmids {
-    pub(crate) fn new(range: RangeInclusive<u32>) -> Self {
+    /// Numbers of this range for pods of this node.
+    pub(crate) fn new(range: RangeInclusive<u32>, node: &str) -> Self {
         Self {
-            next: AtomicU32::new(rand::random()),
-            range,
+            numbers: Numbers::new(range, node),
         }
     }
 
     /// Whether pods of this node may have this number.
     pub(crate) fn contains(&self, vmid: u32) -> bool {
-        self.range.contains(&vmid)
+        self.numbers.range().contains(&vmid)
     }
 
     /// Finds a free number, marks its directory, and makes its configuration with the text that `text` has for it. Blocks.
@@ -76,51 +74,67 @@ impl Vmids {
         confs: &Confs,
         text: impl Fn(u32) -> String,
     ) -> Result<u32, ReserveError> {
-        for vmid in self.candidates() {
-            // Somebody's who has not started it yet, perhaps: not even its directory is to be touched.
-            if confs.path(vmid).exists() {
-                continue;
-            }
-            let directory = Directory::new(lxc_path, &vmid.to_string(), id);
-            let failed = |source| ReserveError::Directory {
-                path: lxc_path.join(vmid.to_string()),
-                source,
-            };
-            if !directory.claim().map_err(failed)? {
-                continue;
-            }
-            nexcage_failpoint::hit("pve.directory-marked");
-            match confs.create(vmid, &text(vmid)) {
-                Ok(()) => {
-                    nexcage_failpoint::hit("pve.conf-made");
-                    self.next
-                        .store(vmid - self.range.start() + 1, Ordering::Relaxed);
-                    return Ok(vmid);
-                }
+        while let Some(rested) = self.numbers.take_rested() {
+            match try_one(rested.vmid, id, lxc_path, confs, &text) {
+                Ok(true) => return Ok(rested.vmid),
+                // Somebody else's by now.
+                Ok(false) => {}
                 Err(error) => {
-                    directory.give_up().map_err(failed)?;
-                    if !matches!(error, ConfError::Taken { .. }) {
-                        return Err(error.into());
-                    }
+                    self.numbers.return_rested(rested);
+                    return Err(error);
                 }
             }
         }
+        for vmid in self.numbers.candidates() {
+            if try_one(vmid, id, lxc_path, confs, &text)? {
+                self.numbers.note_taken(vmid);
+                return Ok(vmid);
+            }
+        }
+        let range = self.numbers.range();
         Err(ReserveError::Exhausted {
-            first: *self.range.start(),
-            last: *self.range.end(),
+            first: *range.start(),
+            last: *range.end(),
         })
     }
 
-    /// Every number once, from some place on.
-    fn candidates(&self) -> impl Iterator<Item = u32> {
-        let (first, last) = (*self.range.start(), *self.range.end());
-        let count = last.saturating_sub(first).saturating_add(1);
-        let begin = self.next.fetch_add(1, Ordering::Relaxed) % count;
-        let numbers = (begin..count).chain(0..begin);
-        let is_empty = self.range.is_empty();
-        numbers
-            .map(move |offset| first + offset)
-            .filter(move |_| !is_empty)
+    /// Nothing has this number any more.
+    pub(crate) fn give_back(&self, vmid: u32) {
+        if self.contains(vmid) {
+            self.numbers.give_back(vmid);
+        }
+    }
+}
+
+/// Takes this number, if nobody has it. Blocks.
+fn try_one(
+    vmid: u32,
+    id: &SandboxId,
+    lxc_path: &Utf8Path,
+    confs: &Confs,
+    text: &impl Fn(u32) -> String,
+) -> Result<bool, ReserveError> {
+    // Somebody's who has not started it yet, perhaps: not even its directory is to be touched.
+    if confs.path(vmid).exists() {
+        return Ok(false);
+    }
+    let directory = Directory::new(lxc_path, &vmid.to_string(), id);
+    let failed = |source| ReserveError::Directory {
+        path: lxc_path.join(vmid.to_string()),
+        source,
+    };
+    if !directory.claim().map_err(failed)? {
+        return Ok(false);
+    }
+    nexcage_failpoint::hit("pve.directory-marked");
+    let Err(error) = confs.create(vmid, &text(vmid)) else {
+        nexcage_failpoint::hit("pve.conf-made");
+        return Ok(true);
+    };
+    directory.give_up().map_err(failed)?;
+    match error {
+        ConfError::Taken { .. } => Ok(false),
+        error => Err(error.into()),
     }
 }
 
@@ -182,6 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
     use std::sync::Arc;
+    use std::time::Duration;
 
     /// One node of a cluster of two.
     struct Node {
@@ -203,7 +218,7 @@ mod tests {
                 base.join("pve/nodes/pve1/lxc"),
                 base.join("locks"),
             );
-            let vmids = Vmids::new(range);
+            let vmids = Vmids::new(range, "pve1");
             Self {
                 _temp: temp,
                 base,
@@ -228,6 +243,7 @@ mod tests {
             self.confs.remove(vmid, &sandbox(id)).unwrap();
             let directory = Directory::new(&self.lxc(), &vmid.to_string(), &sandbox(id));
             directory.remove().unwrap();
+            self.vmids.give_back(vmid);
         }
 
         /// Everything on the node and in the cluster, but for lock files.
@@ -288,7 +304,7 @@ mod tests {
                 node.base.join("pve/nodes/pve2/lxc"),
                 node.base.join("other/locks"),
             ),
-            vmids: Vmids::new(1000..=1007),
+            vmids: Vmids::new(1000..=1007, "pve2"),
         };
         fs::create_dir_all(other.lxc()).unwrap();
         let mut numbers = Vec::new();
@@ -365,8 +381,36 @@ mod tests {
             node.release("a", vmid);
             numbers.push(vmid);
         }
+        // For want of others, the one that has rested longest.
+        assert_eq!(node.reserve("a").unwrap(), numbers[0]);
         numbers.sort_unstable();
         assert_eq!(numbers, (1000..=1009).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_pod_after_the_other_needs_few_numbers() {
+        let mut node = Node::new(1000..=1099);
+        node.vmids.numbers.rest_for(Duration::ZERO);
+        let other = node.reserve("other").unwrap();
+        let mut numbers = BTreeSet::new();
+        for _ in 0..20 {
+            let vmid = node.reserve("a").unwrap();
+            node.release("a", vmid);
+            numbers.insert(vmid);
+        }
+        assert_eq!(numbers.len(), 1, "{numbers:?}");
+        assert!(!numbers.contains(&other));
+
+        // Without quorum nothing is forgotten.
+        node.pmxcfs.set_quorate(false).unwrap();
+        node.reserve("a").unwrap_err();
+        node.pmxcfs.set_quorate(true).unwrap();
+        let vmid = node.reserve("a").unwrap();
+        assert!(numbers.contains(&vmid));
+        node.release("a", vmid);
+        // Somebody else has taken it meanwhile.
+        fs::write(node.confs.path(vmid), "hostname: theirs\n").unwrap();
+        assert!(!numbers.contains(&node.reserve("a").unwrap()));
     }
 
     #[test]

@@ -174,7 +174,12 @@ impl Machine {
                 .lines()
                 .filter(|line| line.contains(self.base.as_str()));
             left.extend(mounts.map(|line| format!("mount {line}")));
-            let confs = ["pve/nodes/pve1/lxc", "pve/nodes/pve2/lxc", "locks"];
+            let confs = [
+                "pve/nodes/pve1/lxc",
+                "pve/nodes/pve2/lxc",
+                "locks",
+                "run-pve",
+            ];
             for below in ["lxc", "crun", "run"].into_iter().chain(confs) {
                 let entries = fs::read_dir(self.base.join(below)).into_iter().flatten();
                 let names = entries.map(|e| e.unwrap().path());
@@ -264,6 +269,7 @@ pub(crate) fn proxmox(
         node: "pve1".to_owned(),
         vmids: 900_000..=900_031,
         lock_dir: base.join("locks"),
+        run_dir: base.join("run-pve"),
         start: match kind {
             Kind::ProxmoxApi => StartMode::Api(pve),
             _ => StartMode::Direct,

@@ -105,7 +105,11 @@ impl FakePve {
     #[allow(clippy::disallowed_methods, reason = "it is another program's part")]
     fn lxc_start(&self, vmid: u32) -> Result<(), PveError> {
         let path = self.base.join("lxc");
-        let stderr = self.base.join(format!("ct-{vmid}.stderr"));
+        // As Proxmox does, it leaves both behind.
+        let messages = self.base.join("run-pve");
+        fs::create_dir_all(&messages).unwrap();
+        fs::write(messages.join(format!("ct-{vmid}.warnings")), "").unwrap();
+        let stderr = messages.join(format!("ct-{vmid}.stderr"));
         let mut lxc = Command::new("lxc-start")
             .args(["-F", "-n", &vmid.to_string(), "-P", path.as_str()])
             .stdin(Stdio::null())
@@ -116,7 +120,6 @@ impl FakePve {
         loop {
             if let Some(status) = lxc.try_wait().unwrap() {
                 let said = fs::read_to_string(&stderr).unwrap();
-                fs::remove_file(stderr).unwrap();
                 return Err(PveError::Task {
                     upid: format!("UPID:pve1:0:0:0:vzstart:{vmid}:root@pam:"),
                     exit_status: format!("startup for container '{vmid}' failed ({status})"),
@@ -132,7 +135,6 @@ impl FakePve {
             }
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        fs::remove_file(stderr).unwrap();
         // As systemd would.
         std::thread::spawn(move || lxc.wait());
         Ok(())
