@@ -9,12 +9,14 @@ use nexcage_tests::{process, wait};
 
 use crate::node::PATIENCE;
 
-/// Where nexcage, LXC and CNI keep files.
+/// Where nexcage, LXC, CNI and Proxmox keep files.
 const DIRECTORIES: &[&str] = &[
     "/var/lib/nexcage",
     "/run/nexcage",
     "/var/lib/lxc",
     "/run/lxc",
+    "/var/log/lxc",
+    "/run/pve",
     "/var/lib/cni",
     "/run/netns",
     "/run/crun",

@@ -90,6 +90,9 @@ struct Serve {
     /// Where containers' configurations are locked.
     #[arg(long, default_value = "/run/lock/lxc")]
     lock_dir: Utf8PathBuf,
+    /// Where standard error and warnings of containers are kept.
+    #[arg(long, default_value = "/run/pve")]
+    run_dir: Utf8PathBuf,
     /// Where the API listens.
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
@@ -110,6 +113,7 @@ impl From<Serve> for Options {
             mount: serve.mount,
             lxc_path: serve.lxc_path,
             lock_dir: serve.lock_dir,
+            run_dir: serve.run_dir,
             address: serve.address,
             port: serve.port,
             unit: serve.unit,

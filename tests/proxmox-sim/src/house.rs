@@ -21,6 +21,8 @@ pub struct Options {
     pub lxc_path: Utf8PathBuf,
     /// Where containers' configurations are locked: `/run/lock/lxc`.
     pub lock_dir: Utf8PathBuf,
+    /// Where standard error and warnings of containers are kept: `/run/pve`.
+    pub run_dir: Utf8PathBuf,
     /// Where the API listens.
     pub address: IpAddr,
     /// Its port.
@@ -49,10 +51,11 @@ impl House {
         let text = serde_json::to_string_pretty(&options)?;
         std::fs::write(&file, text).with_context(|| format!("cannot write {file}"))?;
         let house = Self { dir, options };
-        for below in [house.run_dir(), house.tasks_dir(), house.lxc_dir()] {
+        for below in [house.tasks_dir(), house.lxc_dir()] {
             std::fs::create_dir_all(&below).with_context(|| format!("cannot make {below}"))?;
         }
         std::fs::create_dir_all(&house.options.lock_dir)?;
+        std::fs::create_dir_all(&house.options.run_dir)?;
         std::fs::create_dir_all(&house.options.lxc_path)?;
         Ok(house)
     }
@@ -106,11 +109,6 @@ impl House {
         self.dir.join("containers")
     }
 
-    /// `/run/pve`: standard error and warnings of containers.
-    pub fn run_dir(&self) -> Utf8PathBuf {
-        self.dir.join("run")
-    }
-
     /// `/var/log/pve/tasks`.
     pub fn tasks_dir(&self) -> Utf8PathBuf {
         self.dir.join("tasks")
@@ -150,12 +148,12 @@ impl House {
 
     /// Standard error of a container's `lxc-start`.
     pub fn stderr(&self, vmid: u32) -> Utf8PathBuf {
-        self.run_dir().join(format!("ct-{vmid}.stderr"))
+        self.options.run_dir.join(format!("ct-{vmid}.stderr"))
     }
 
     /// Warnings of a container's hooks.
     pub fn warnings(&self, vmid: u32) -> Utf8PathBuf {
-        self.run_dir().join(format!("ct-{vmid}.warnings"))
+        self.options.run_dir.join(format!("ct-{vmid}.warnings"))
     }
 
     /// The systemd unit of a container.

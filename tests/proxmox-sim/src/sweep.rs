@@ -61,7 +61,9 @@ pub fn sweep(house: &House) -> anyhow::Result<()> {
         // Usually mounted where nobody sees it.
         unmount_all(&house.container(vmid));
         let _ = fs::remove_dir_all(house.container(vmid));
-        let _ = fs::remove_file(house.lock(vmid));
+        for file in [house.lock(vmid), house.stderr(vmid), house.warnings(vmid)] {
+            let _ = fs::remove_file(file);
+        }
     }
     let _ = fs::remove_dir(&mount);
     fs::remove_dir_all(house.dir())?;

@@ -13,6 +13,9 @@ const HASTE: u32 = 300;
 /// Seconds until the daemon has seen what was done to a container.
 pub(crate) const PATIENCE: u64 = 20;
 
+/// Where Proxmox, and so the simulator, keeps what `lxc-start` says.
+const MESSAGES: &str = "/run/pve";
+
 /// Somebody else's container, with our tag and among our numbers.
 const FOREIGN: &str = "arch: amd64\nhostname: nexcage-pod\nmemory: 128\nostype: unmanaged\n\
     rootfs: /nowhere,size=1G\nswap: 0\ntags: k8s;nexcage\nunprivileged: 1\n";
@@ -63,6 +66,24 @@ impl Node<'_> {
             let text = fs::read_to_string(self.proxmox.conf(*vmid))?;
             ensure!(text == FOREIGN, "{vmid} was touched:\n{text}");
         }
+        self.no_messages_are_left()
+    }
+
+    /// Proxmox keeps what is said while it starts a container, in a directory of the whole machine.
+    fn no_messages_are_left(&self) -> anyhow::Result<()> {
+        let (Some(before), Some(behind)) = (self.foreign.first(), self.foreign.last()) else {
+            return Ok(());
+        };
+        let number = |name: &str| -> Option<u32> {
+            let (vmid, _) = name.strip_prefix("ct-")?.split_once('.')?;
+            vmid.parse().ok()
+        };
+        let entries = fs::read_dir(MESSAGES).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let left: Vec<String> = names
+            .filter(|name| number(name).is_some_and(|n| (*before..*behind).contains(&n)))
+            .collect();
+        ensure!(left.is_empty(), "left in {MESSAGES}: {left:?}");
         Ok(())
     }
 

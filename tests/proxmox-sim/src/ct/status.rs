@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Node;
 use crate::conf::Volume;
-use crate::died::Outcome;
+use crate::died::{Died, Outcome};
 use crate::lxc::{Usage, init_pid};
 
 /// CPU times as they were last seen, since the load is what was used between two looks. Each worker of Proxmox has its own; here there is one.
@@ -57,7 +57,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Never for a container without a configuration: that is an empty one, as for Proxmox.
+    /// Its usage cannot be read. Never for a container without a configuration: that is an empty one, as for Proxmox.
     pub fn status(&self, vmid: u32, times: &CpuTimes) -> Outcome<Map<String, Value>> {
         let conf = self.load(vmid).unwrap_or_default().current;
         let count = count_cpus();
@@ -126,15 +126,31 @@ impl Node {
             status.insert("template".to_owned(), json!(1));
         }
         if let Some(pid) = pid {
-            self.running_status(vmid, pid, (cpus, all_cpus), times, &mut status);
+            let usage = self.usage(vmid)?;
+            self.running_status((vmid, pid), usage, (cpus, all_cpus), times, &mut status);
         }
         Ok(status)
     }
 
+    /// On cgroup v2, which real nodes have, what cannot be read is an error: Proxmox then shows nothing of any container of the node.
+    fn usage(&self, vmid: u32) -> Outcome<Usage> {
+        let lxc_path = &self.house.options().lxc_path;
+        let usage = self.hierarchies.usage(lxc_path, vmid);
+        usage.or_else(|error| {
+            // It may have ended just now.
+            if self.hierarchies.is_unified() && self.is_running(vmid) {
+                let words = format!("can't read usage of CT {vmid} - {error}");
+                return Err(Died::new(words));
+            }
+            eprintln!("CT {vmid}: {error}");
+            Ok(Usage::default())
+        })
+    }
+
     fn running_status(
         &self,
-        vmid: u32,
-        pid: u32,
+        (vmid, pid): (u32, u32),
+        usage: Usage,
         (cpus, all_cpus): (f64, f64),
         times: &CpuTimes,
         status: &mut Map<String, Value>,
@@ -147,12 +163,6 @@ impl Node {
             set("disk", json!(used * root.f_frsize));
             set("maxdisk", json!(root.f_blocks * root.f_frsize));
         }
-        let lxc_path = &self.house.options().lxc_path;
-        let usage = self.hierarchies.usage(lxc_path, vmid);
-        let usage = usage.unwrap_or_else(|error| {
-            eprintln!("CT {vmid}: {error}");
-            Usage::default()
-        });
         set("mem", json!(usage.memory));
         set("swap", json!(usage.swap));
         set("diskread", json!(usage.disk_read));

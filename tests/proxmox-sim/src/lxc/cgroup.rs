@@ -54,6 +54,11 @@ impl Hierarchies {
         }
     }
 
+    /// Whether there is cgroup v2 alone.
+    pub fn is_unified(&self) -> bool {
+        self.v1.is_empty()
+    }
+
     /// Controllers of cgroup v2.
     pub fn v2_controllers(&self) -> &[String] {
         &self.v2.1
@@ -94,7 +99,7 @@ impl Hierarchies {
     ///
     /// # Errors
     ///
-    /// Its monitor does not answer, or its cgroups are gone.
+    /// Its monitor does not answer, its cgroups are gone, or a file is missing in one that a controller should have put there.
     pub fn usage(&self, lxc_path: &Utf8Path, vmid: u32) -> io::Result<Usage> {
         let mut usage = Usage::default();
         if let Some((dir, unified)) = self.path(lxc_path, vmid, "memory")? {
@@ -103,7 +108,7 @@ impl Hierarchies {
             (usage.memory, usage.swap) = match unified {
                 true => {
                     let memory = number(&dir.join("memory.current"))?;
-                    let swap = number(&dir.join("memory.swap.current")).unwrap_or(0);
+                    let swap = number(&dir.join("memory.swap.current"))?;
                     (memory.saturating_sub(stat("file")), swap)
                 }
                 false => {
@@ -134,7 +139,7 @@ impl Hierarchies {
             };
         }
         if let Some((dir, true)) = self.path(lxc_path, vmid, "io")? {
-            let text = std::fs::read_to_string(dir.join("io.stat")).unwrap_or_default();
+            let text = std::fs::read_to_string(dir.join("io.stat"))?;
             (usage.disk_read, usage.disk_write) = io_bytes(&text);
         }
         Ok(usage)

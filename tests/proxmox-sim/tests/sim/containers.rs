@@ -52,7 +52,13 @@ async fn a_container_lives_by_the_api_and_by_pct() {
     // Proxmox leaves things behind.
     house.good(&format!("pct destroy {vmid}"));
     assert!(!house.pve(&format!("lxc/{vmid}.conf")).exists());
-    assert!(house.path(&format!("lxc/{vmid}/rules.seccomp")).exists());
+    for left in [
+        format!("lxc/{vmid}/rules.seccomp"),
+        format!("run/ct-{vmid}.stderr"),
+        format!("run/ct-{vmid}.warnings"),
+    ] {
+        assert!(house.path(&left).exists(), "{left}");
+    }
     house.finish();
 }
 

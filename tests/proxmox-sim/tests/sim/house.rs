@@ -95,6 +95,7 @@ impl House {
             .args(["--mount", self.path("pve").as_str()])
             .args(["--lxc-path", self.path("lxc").as_str()])
             .args(["--lock-dir", self.path("lock").as_str()])
+            .args(["--run-dir", self.path("run").as_str()])
             .args(["--port", &port, "--unit", &format!("psim{port}")])
             .args(options)
             .stdout(Stdio::piped())
@@ -249,7 +250,13 @@ impl House {
         assert!(!sockets.contains(self.path("lxc").as_str()), "{sockets}");
         assert!(!self.path("sim").exists() && !self.path("pve").exists());
         for vmid in &self.vmids {
-            assert!(!self.path("lxc").join(vmid.to_string()).exists(), "{vmid}");
+            for left in [
+                format!("lxc/{vmid}"),
+                format!("run/ct-{vmid}.stderr"),
+                format!("run/ct-{vmid}.warnings"),
+            ] {
+                assert!(!self.path(&left).exists(), "{left}");
+            }
         }
     }
 }
