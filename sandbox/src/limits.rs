@@ -24,7 +24,7 @@ pub(crate) fn write(cgroup: &Utf8Path, resources: &PodResources) -> Result<(), C
     Ok(())
 }
 
-/// Makes the limits of a cgroup those that are given; what is `None` becomes unlimited again.
+/// Makes the limits of a cgroup those that are given; what is `None` becomes unlimited again, and so does what others have limited.
 pub(crate) fn replace(cgroup: &Utf8Path, resources: &PodResources) -> Result<(), CgroupError> {
     for (file, value) in files(resources) {
         match value {
@@ -44,11 +44,13 @@ fn write_one(cgroup: &Utf8Path, file: &str, value: &str) -> Result<(), CgroupErr
 }
 
 /// Control files and their values.
-fn files(resources: &PodResources) -> [(&'static str, Option<String>); 4] {
+fn files(resources: &PodResources) -> [(&'static str, Option<String>); 5] {
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let period = resources.cpu_period_us.unwrap_or(DEFAULT_PERIOD_US);
     let quota = resources.cpu_quota_us;
     [
+        // No pod's, but Proxmox sets it with the memory that an administrator gives to a container.
+        ("memory.high", None),
         ("memory.max", number(resources.memory_bytes)),
         ("memory.swap.max", number(resources.swap_bytes)),
         ("cpu.max", quota.map(|quota| format!("{quota} {period}"))),
@@ -76,6 +78,7 @@ mod tests {
             cpu_shares: Some(1024),
         };
         let expected = [
+            ("memory.high", None),
             ("memory.max", Some("1073741824".to_owned())),
             ("memory.swap.max", Some("0".to_owned())),
             ("cpu.max", Some("50000 100000".to_owned())),
@@ -91,7 +94,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cgroup = Utf8Path::from_path(dir.path()).unwrap();
         // The kernel makes them, and keeps what is written last; there is no swap here.
-        let files = ["memory.max", "cpu.max", "cpu.weight"];
+        let files = ["memory.high", "memory.max", "cpu.max", "cpu.weight"];
         let make = || files.map(|file| std::fs::write(cgroup.join(file), "").unwrap());
         let all = || files.map(|file| std::fs::read_to_string(cgroup.join(file)).unwrap());
         let limited = PodResources {
@@ -102,10 +105,10 @@ mod tests {
         };
         make();
         replace(cgroup, &limited).unwrap();
-        assert_eq!(all(), ["4096", "1000 100000", "1"]);
+        assert_eq!(all(), ["max", "4096", "1000 100000", "1"]);
         make();
         replace(cgroup, &PodResources::default()).unwrap();
-        assert_eq!(all(), ["max", "max", "100"]);
+        assert_eq!(all(), ["max", "max", "max", "100"]);
         assert!(!cgroup.join("memory.swap.max").exists());
     }
 
