@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use camino::Utf8Path;
-use nexcage_sandbox::{INIT, IdMapping, PodResources, SandboxSpec, cpu_weight};
+use nexcage_sandbox::{INIT, IdMapping, NamespaceMode, PodResources, SandboxSpec, cpu_weight};
 
 use super::grammar::encode;
 use crate::proxmox::node::NodeSize;
@@ -18,6 +18,9 @@ const USUAL_IDS: IdMapping = IdMapping {
 /// What Proxmox takes: MiB of memory at least, and CPUs at most.
 const LEAST_MEMORY_MIB: u64 = 16;
 const MOST_CPUS: u64 = 8192;
+
+/// Length of a host name.
+const HOSTNAME_MAX: usize = 63;
 
 /// CFS period when only a quota is given, in microseconds.
 const DEFAULT_PERIOD_US: u64 = 100_000;
@@ -42,7 +45,7 @@ pub(crate) fn build(spec: &SandboxSpec, setting: &Setting<'_>, locked: bool) -> 
     let mut keys = limits(&spec.resources, setting.node);
     let mut set = |key, value: &str| keys.push((key, Some(value.to_owned())));
     set("arch", architecture());
-    set("hostname", &spec.hostname);
+    set("hostname", shown_name(spec));
     if locked {
         set("lock", "create");
     }
@@ -125,6 +128,21 @@ fn decimal(parts: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// What Proxmox lists it as: the pod's host name. All pods with the host's network have the host's, so these are told apart by their own
+/// names; nothing in them sees it.
+fn shown_name(spec: &SandboxSpec) -> &str {
+    if spec.network == NamespaceMode::Pod {
+        return &spec.hostname;
+    }
+    let end = spec.name.char_indices().nth(HOSTNAME_MAX);
+    let name = &spec.name[..end.map_or(spec.name.len(), |(end, _)| end)];
+    let name = name.trim_end_matches(['-', '.']);
+    match is_hostname(name) {
+        true => name,
+        false => &spec.hostname,
+    }
+}
+
 fn description(spec: &SandboxSpec) -> String {
     // Shown as Markdown, where an empty line begins a paragraph.
     let name = encode(&format!("{}/{}", spec.namespace, spec.name));
@@ -186,7 +204,7 @@ pub(crate) fn is_hostname(name: &str) -> bool {
                 .iter()
                 .all(|b| b.is_ascii_alphanumeric() || *b == b'-')
     };
-    name.len() <= 63 && name.split('.').all(is_label)
+    name.len() <= HOSTNAME_MAX && name.split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -316,6 +334,27 @@ mod tests {
         assert_eq!(tags("default"), "k8s;nexcage;default");
         assert_eq!(tags("Ünder Score;x"), "k8s;nexcage;nder-score-x");
         assert_eq!(tags(""), "k8s;nexcage");
+    }
+
+    #[test]
+    fn pods_with_the_name_of_the_host_are_told_apart() {
+        let shown = |network, name: &str| {
+            let spec = SandboxSpec {
+                name: name.to_owned(),
+                hostname: "pve1".to_owned(),
+                network,
+                ..spec()
+            };
+            shown_name(&spec).to_owned()
+        };
+        assert_eq!(shown(NamespaceMode::Pod, "kube-proxy-x"), "pve1");
+        let node = |name: &str| shown(NamespaceMode::Node, name);
+        assert_eq!(node("kube-proxy-x"), "kube-proxy-x");
+        let long = format!("{}-{}", "a".repeat(62), "b".repeat(40));
+        assert_eq!(node(&long), "a".repeat(62));
+        for no_name in ["", "-", "a_b", "über"] {
+            assert_eq!(node(no_name), "pve1", "{no_name}");
+        }
     }
 
     #[test]
