@@ -164,6 +164,11 @@ pub(crate) fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
         .map(drop)
 }
 
+/// nexcage's own command line, however it ends.
+pub(crate) fn nexcage(arguments: &[&str]) -> anyhow::Result<process::Output> {
+    process::run("nexcage", arguments, 3 * PATIENCE)
+}
+
 /// The daemon's process.
 pub(crate) fn daemon() -> anyhow::Result<i32> {
     let pid = property("nexcage.service", "MainPID")?.parse()?;

@@ -19,7 +19,7 @@ const STEPS: [&str; 7] = [
 ];
 
 fn nexcage(arguments: &[&str]) -> anyhow::Result<String> {
-    process::run("nexcage", arguments, 3 * PATIENCE)?.success()
+    crate::node::nexcage(arguments)?.success()
 }
 
 fn zfs(arguments: &[&str]) -> anyhow::Result<String> {
