@@ -9,6 +9,7 @@
 //! one needs; [`deps`] installs that, [`critools`] and [`images`] make the rest.
 
 mod bench;
+mod build;
 mod cache;
 mod critools;
 mod demo;

@@ -6,22 +6,31 @@
 //! that is like the users' own nodes ([`tier`]).
 
 use std::fs;
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
+use crate::build::{self, Program};
 use crate::go::Go;
 use crate::node::tier;
 use crate::registry::{Access, Registry};
-use crate::run::{cargo, command, output, run, workspace};
+use crate::run::{cargo, command, run, workspace};
 use crate::{critools, deps, images};
 
 /// Test targets and code that are only compiled when asked for; lints must see them all the same.
 const ALL_FEATURES: &str = "nexcage/failpoints,nexcage-cri-api/go-tests,nexcage-tests/system,nexcage-tests/node,\
      nexcage-zfs/zfs-tests";
+
+/// What lets tests end the daemon at any of its steps.
+pub(crate) const FAILPOINTS: &str = "nexcage/failpoints";
+
+/// The package with the system's tests.
+const TESTS: &str = "nexcage-tests";
+/// The package whose messages are compared with Go's.
+const CRI_API: &str = "nexcage-cri-api";
 
 /// What there is to test.
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,74 +114,62 @@ fn system(only: &[String]) -> anyhow::Result<()> {
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     let daemon = build_daemon()?;
     let proxmox = build_proxmox_sim()?;
-
-    let mut tests = cargo();
-    tests.args([
-        "test",
-        "--package",
-        "nexcage-tests",
-        "--features",
-        "system",
-        "--no-fail-fast",
-    ]);
+    println!("building the system tests");
+    let tests = build::tests(TESTS, "system", only)?;
     if only.is_empty() {
-        run(cargo()
-            .args([
-                "test",
-                "--quiet",
-                "--package",
-                "nexcage-cri-api",
-                "--features",
-                "go-tests",
-            ])
-            .args(["--test", "descriptor"])
-            .env("PATH", go.path())
-            .env("GOTOOLCHAIN", "local"))?;
-        // Those whose features are not asked for, the node's, are left out without a word.
-        tests.arg("--tests");
+        let descriptor = build::tests(CRI_API, "go-tests", &[])?;
+        run_tests(CRI_API, &descriptor, |test| {
+            test.env("PATH", go.path()).env("GOTOOLCHAIN", "local");
+        })?;
     }
-    for target in only {
-        tests.args(["--test", target]);
-    }
-    run(tests
+    run_tests(TESTS, &tests, |test| {
         // One at a time: they share the host's ports, iptables and LXC.
-        .args(["--", "--test-threads=1", "--nocapture"])
-        // What failed and where is in the message; the rest would bury it.
-        .env("RUST_BACKTRACE", "0")
-        .env("NEXCAGE_TEST_DAEMON", daemon)
-        .env("NEXCAGE_TEST_PROXMOX_SIM", proxmox)
-        .env("NEXCAGE_TEST_CRICTL", tools.crictl)
-        .env("NEXCAGE_TEST_CRITEST", tools.critest)
-        .env("NEXCAGE_TEST_REGISTRY", registry.address().to_string()))
+        test.args(["--test-threads=1", "--nocapture"])
+            // What failed and where is in the message; the rest would bury it.
+            .env("RUST_BACKTRACE", "0")
+            .env("NEXCAGE_TEST_DAEMON", &daemon)
+            .env("NEXCAGE_TEST_PROXMOX_SIM", &proxmox)
+            .env("NEXCAGE_TEST_CRICTL", &tools.crictl)
+            .env("NEXCAGE_TEST_CRITEST", &tools.critest)
+            .env("NEXCAGE_TEST_REGISTRY", registry.address().to_string());
+    })
+}
+
+/// Runs all of them, as cargo would, and fails if one failed.
+fn run_tests(
+    package: &str,
+    tests: &[build::Test],
+    prepare: impl Fn(&mut Command),
+) -> anyhow::Result<()> {
+    let directory = build::directory(package)?;
+    let mut failed = Vec::new();
+    for test in tests {
+        let begun = Instant::now();
+        let mut command = command(&test.program);
+        command.current_dir(&directory);
+        prepare(&mut command);
+        let outcome = run(&mut command);
+        let took = begun.elapsed();
+        println!("{package}, {}: {took:.0?}", test.name);
+        if let Err(error) = outcome {
+            println!("{error:#}");
+            failed.push(test.name.as_str());
+        }
+    }
+    ensure!(failed.is_empty(), "{package}: {} failed", failed.join(", "));
+    Ok(())
 }
 
 /// Builds the Proxmox VE node that tests take for one, and says where it is.
 pub(crate) fn build_proxmox_sim() -> anyhow::Result<Utf8PathBuf> {
     println!("building the Proxmox simulator");
-    build_program(&["--package", "nexcage-proxmox-sim"], "proxmox-sim")
-}
-
-/// Builds a package's program and says where it is.
-fn build_program(arguments: &[&str], name: &str) -> anyhow::Result<Utf8PathBuf> {
-    let mut build = cargo();
-    build.arg("build").args(arguments);
-    build.args(["--message-format", "json-render-diagnostics"]);
-    let messages = output(build.stderr(Stdio::inherit()))?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
-        .with_context(|| format!("cargo did not say where it put {name}"))
+    build::program(Program::Bin("proxmox-sim"), &[])
 }
 
 /// Builds the daemon with failpoints compiled in, and says where it is.
 pub(crate) fn build_daemon() -> anyhow::Result<Utf8PathBuf> {
     println!("building the daemon");
-    let built = build_program(
-        &["--package", "nexcage", "--features", "failpoints"],
-        "nexcage",
-    )?;
+    let built = build::program(Program::Bin("nexcage"), &[FAILPOINTS])?;
 
     // Any other build of the daemon would replace the file while the tests run.
     let kept = built.with_file_name("nexcage-with-failpoints");

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::build::{self, Program};
 use crate::deps;
 use crate::images;
 use crate::registry::{Access, Registry};
-use crate::run::{cargo, run, target_dir};
+use crate::run::run;
 use stage::Stage;
 
 /// The image of both containers, by the name a user would type; the registry is a mirror of docker.io.
@@ -46,11 +47,11 @@ fn prepare() -> anyhow::Result<(Utf8PathBuf, Registry)> {
     step("Installing what is missing");
     deps::install_packages()?;
     step("Building nexcage");
-    run(cargo().args(["build", "--package", "nexcage"]))?;
+    let program = build::program(Program::Bin("nexcage"), &[])?;
     step("Starting a local registry with images made from Debian's packages");
     let registry = Registry::start(&images::storage()?, Access::ReadOnly)?;
     println!("registry at {}", registry.address());
-    Ok((target_dir().join("debug/nexcage"), registry))
+    Ok((program, registry))
 }
 
 fn play_with(program: &Utf8Path, registry: SocketAddr) -> anyhow::Result<()> {

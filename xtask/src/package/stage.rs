@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::build::{self, Program};
 use crate::run::{cargo, command, run, target_dir, workspace};
 use crate::test;
 
@@ -53,19 +54,14 @@ fn program(debug: bool) -> anyhow::Result<Utf8PathBuf> {
 
 /// Man pages and completions, from the definition of the command line.
 fn manual(stage: &Utf8Path, debug: bool) -> anyhow::Result<()> {
-    let mut manual = cargo();
-    manual.args([
-        "run",
-        "--quiet",
-        "--package",
-        "nexcage",
-        "--example",
-        "manual",
-    ]);
-    // With the same features as the program, so that nothing is compiled twice.
-    match debug {
-        true => manual.args(["--features", "failpoints"]),
-        false => manual.args(["--release", "--locked"]),
+    let manual = Program::Example("manual");
+    let mut command = if debug {
+        command(build::program(manual, &[test::FAILPOINTS])?)
+    } else {
+        let mut cargo = cargo();
+        cargo.args(["run", "--quiet", "--release", "--locked"]);
+        cargo.args(["--package", "nexcage", "--example", "manual", "--"]);
+        cargo
     };
-    run(manual.args(["--", stage.as_str()]))
+    run(command.arg(stage))
 }

@@ -9,7 +9,6 @@
 mod scenarios;
 
 use std::fs;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,8 +16,8 @@ use camino::Utf8PathBuf;
 
 use super::own::Own;
 use super::share::More;
-use crate::run::{cargo, output, target_dir};
-use crate::{package, test};
+use crate::run::target_dir;
+use crate::{build, package, test};
 
 /// The test program's name in the node.
 const TESTS: &str = "tests";
@@ -192,8 +191,8 @@ impl Bench {
         let more = More {
             daemon: None,
             programs: vec![
-                (build_tests("nexcage-tests", "node", "node")?, TESTS),
-                (build_tests("nexcage-zfs", "zfs-tests", "real")?, ZFS_TESTS),
+                (build_tests("nexcage-tests", "node")?, TESTS),
+                (build_tests("nexcage-zfs", "zfs-tests")?, ZFS_TESTS),
                 (myself, XTASK),
                 (test::build_proxmox_sim()?, PROXMOX_SIM),
             ],
@@ -339,21 +338,14 @@ fn build_package(suffix: Option<&str>) -> anyhow::Result<Utf8PathBuf> {
     })
 }
 
-/// Builds a test target of a crate, with the feature it needs, and says where it is.
-fn build_tests(package: &str, feature: &str, target: &str) -> anyhow::Result<Utf8PathBuf> {
-    println!("building the node's tests: {package}, {target}");
-    let mut build = cargo();
-    build
-        .args(["test", "--no-run", "--package", package])
-        .args(["--features", feature, "--test", target])
-        .args(["--message-format", "json-render-diagnostics"]);
-    let messages = output(build.stderr(Stdio::inherit()))?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == target)
-        .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
-        .context("cargo did not say where it put the tests")
+/// Builds a package's tests that need the feature and are one program, and says where it is.
+fn build_tests(package: &str, feature: &str) -> anyhow::Result<Utf8PathBuf> {
+    println!("building the node's tests: {package}");
+    let tests = build::tests(package, feature, &[])?;
+    match <[_; 1]>::try_from(tests) {
+        Ok([test]) => Ok(test.program),
+        Err(tests) => bail!("{package} has {} such programs", tests.len()),
+    }
 }
 
 #[cfg(test)]
