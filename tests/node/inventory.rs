@@ -103,7 +103,9 @@ fn is_made_once(line: &str) -> bool {
         && !line.starts_with("nat -A CNI-HOSTPORT-DNAT");
     // Profiles that crun has compiled, for as long as the machine runs.
     let compiled = line.starts_with("path /run/nexcage/oci/c/.cache");
-    chains || compiled || line == "path /var/lib/nexcage/logs"
+    // Of the other storage driver.
+    let overlay = line == "path /run/nexcage/idmap";
+    chains || compiled || overlay || line == "path /var/lib/nexcage/logs"
 }
 
 /// The lines a program prints.
