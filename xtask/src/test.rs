@@ -15,7 +15,7 @@ use clap::ValueEnum;
 
 use crate::build::{self, Program};
 use crate::go::Go;
-use crate::node::tier;
+use crate::node::tier::{self, Size};
 use crate::registry::{Access, Registry};
 use crate::run::{cargo, command, run, workspace};
 use crate::{critools, deps, images};
@@ -55,22 +55,20 @@ pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String], full: bool) -> anyh
         Some(tier) => vec![tier],
         None => {
             deps::install_all()?;
-            vec![Tier::Unit, Tier::System]
+            Tier::value_variants().to_vec()
         }
+    };
+    let size = match tier {
+        _ if full => Size::Full,
+        Some(_) => Size::Usual,
+        None => Size::Brief,
     };
     for tier in tiers {
         let begun = Instant::now();
         match tier {
             Tier::Unit => unit()?,
             Tier::System => system(only)?,
-            Tier::Node => {
-                let size = if full {
-                    tier::Size::FULL
-                } else {
-                    tier::Size::USUAL
-                };
-                tier::test(only, size)?;
-            }
+            Tier::Node => tier::test(only, size)?,
         }
         let name = tier
             .to_possible_value()

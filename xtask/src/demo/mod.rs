@@ -18,7 +18,6 @@ use crate::build::{self, Program};
 use crate::deps;
 use crate::images;
 use crate::registry::{Access, Registry};
-use crate::run::run;
 use stage::Stage;
 
 /// The image of both containers, by the name a user would type; the registry is a mirror of docker.io.
