@@ -100,25 +100,25 @@ impl OpError {
         }
     }
 
-    /// Whether it failed because a disk, or somebody's share of one, is full.
-    pub(crate) fn is_out_of_space(&self) -> bool {
-        let mut next: Option<&(dyn Error + 'static)> = Some(self);
-        while let Some(error) = next {
-            if is_out_of_space(error) {
-                return true;
-            }
-            next = error.source();
-        }
-        false
-    }
-
     /// Whether a caller that wants something gone can be content.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 }
 
-fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
+/// Whether something failed because a disk, or somebody's share of one, is full.
+pub(crate) fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if says_full(error) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn says_full(error: &(dyn Error + 'static)) -> bool {
     use nexcage_sqlite::rusqlite::{Error as SqliteError, ErrorCode};
     use std::io::{Error as IoError, ErrorKind};
     if let Some(error) = error.downcast_ref::<IoError>() {
@@ -188,8 +188,9 @@ mod tests {
     #[test]
     fn a_full_disk_is_seen_behind_other_errors() {
         let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert!(OpError::failed("a", OpError::failed("b", full())).is_out_of_space());
+        let behind = OpError::failed("a", OpError::failed("b", full()));
+        assert!(is_out_of_space(&behind));
         let other = std::io::Error::other("b");
-        assert!(!OpError::failed("a", other).is_out_of_space());
+        assert!(!is_out_of_space(&OpError::failed("a", other)));
     }
 }

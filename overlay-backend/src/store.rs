@@ -108,8 +108,11 @@ impl LayerStore for OverlayStore {
         self.inner.records.check().await?;
         self.blocking(|inner| {
             let probe = inner.places.root.join("check");
-            std::fs::write(&probe, b"nexcage").doing("writing", &probe)?;
-            std::fs::remove_file(&probe).doing("removing", &probe)
+            let written = std::fs::write(&probe, b"nexcage");
+            // On a full disk there may be room for an empty file.
+            let removed = std::fs::remove_file(&probe);
+            written.doing("writing", &probe)?;
+            removed.doing("removing", &probe)
         })
         .await
     }

@@ -125,6 +125,7 @@ fn a_pull_is_refused_and_leaves_nothing() {
         };
         disk.fill()?;
         exhausted("PullImage", client.images.pull_image(request.clone()).await)?;
+        is_ready(&mut client).await?;
         let images = machine.crictl().json(&["images", "-o", "json"])?;
         ensure!(
             !images.to_string().contains("nginx"),
@@ -206,6 +207,18 @@ fn what_ends_meanwhile_is_known_afterwards() {
         ensure!(status["exitCode"] == 7, "{status}");
         Ok(())
     });
+}
+
+/// Expects the runtime to be ready: kubelet removes no pods on a node whose runtime is not.
+async fn is_ready(client: &mut Client) -> anyhow::Result<()> {
+    let answer = client.runtime.status(StatusRequest::default()).await?;
+    let conditions = answer.into_inner().status.unwrap_or_default().conditions;
+    let runtime = conditions.iter().find(|c| c.r#type == "RuntimeReady");
+    ensure!(
+        runtime.is_some_and(|condition| condition.status),
+        "on a full disk: {conditions:?}"
+    );
+    Ok(())
 }
 
 /// Nothing is listed.

@@ -109,8 +109,11 @@ pub(crate) fn mount_fs(with: &Blocking, dataset: &str, path: &Utf8Path) -> Resul
 
 fn write(path: &Utf8Path) -> Result<()> {
     let probe = path.join("check");
-    std::fs::write(&probe, b"nexcage").doing("writing", &probe)?;
-    std::fs::remove_file(&probe).doing("removing", &probe)
+    let written = std::fs::write(&probe, b"nexcage");
+    // In a full pool there may be room for an empty file.
+    let removed = std::fs::remove_file(&probe);
+    written.doing("writing", &probe)?;
+    removed.doing("removing", &probe)
 }
 
 /// Takes a flag back when dropped.

@@ -4,7 +4,7 @@ use nexcage_image_store::PullError;
 use tonic::{Code, Status};
 
 use super::invalid::InvalidKind;
-use crate::error::{Chain, OpError};
+use crate::error::{Chain, OpError, is_out_of_space};
 
 /// Turns an error into the answer, and logs it: here and nowhere else.
 pub(crate) fn refuse(rpc: &'static str, error: &OpError) -> Status {
@@ -24,7 +24,7 @@ pub(crate) fn unimplemented(rpc: &'static str, what: &str) -> Status {
 }
 
 fn code(error: &OpError) -> Code {
-    if error.is_out_of_space() {
+    if is_out_of_space(error) {
         return Code::ResourceExhausted;
     }
     match error {

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::{ProxmoxNode, Runtime};
 use crate::containers::ensure_default_profile;
-use crate::error::Chain;
+use crate::error::{Chain, is_out_of_space};
 
 /// What Proxmox may take to answer. kubelet asks every five seconds, and a cluster file system whose cluster has
 /// fallen apart may not answer at all.
@@ -115,7 +115,10 @@ async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
     if let Err(e) = runtime.store.check().await {
         return Some(("DatabaseNotReady", Chain(&e).to_string()));
     }
-    if let Err(e) = runtime.images.layers().check().await {
+    // Full is not broken: kubelet does not remove pods, which would make room, while the runtime is not ready.
+    if let Err(e) = runtime.images.layers().check().await
+        && !is_out_of_space(&e)
+    {
         return Some(("StorageNotReady", Chain(&e).to_string()));
     }
     if let Err(e) = runtime.backends.check_default().await {
