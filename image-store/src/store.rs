@@ -163,7 +163,6 @@ impl ImageStore {
                 closing: CancellationToken::new(),
             }),
         };
-        store.forget_incomplete().await?;
         store.collect().await?;
         Ok(store)
     }
@@ -235,8 +234,8 @@ impl ImageStore {
         Ok(Some(id))
     }
 
-    /// Removes layers that no image has and nothing uses. To be called after a container is gone.
-    /// Goes on to its end even if the future is dropped.
+    /// Removes layers that no image has and nothing uses, and forgets images that have lost a layer. To be called after a
+    /// container is gone, or could not be made. Goes on to its end even if the future is dropped.
     ///
     /// # Errors
     ///
@@ -297,25 +296,6 @@ impl ImageStore {
             }
         }
         Ok(None)
-    }
-
-    /// Forgets images of which a layer is missing: somebody has cleared the layer store, or it
-    /// was restored from a backup.
-    async fn forget_incomplete(&self) -> Result<(), ImageStoreError> {
-        let stored: HashSet<ChainId> = self
-            .layers()
-            .layers()
-            .await?
-            .into_iter()
-            .map(|layer| layer.chain)
-            .collect();
-        for image in self.shared.records.images().await? {
-            if let Some(missing) = image.chain.iter().find(|chain| !stored.contains(chain)) {
-                tracing::warn!(id = %image.id, tags = ?image.repo_tags, %missing, "image forgotten: a layer is missing");
-                self.shared.records.forget(&image.id).await?;
-            }
-        }
-        Ok(())
     }
 }
 

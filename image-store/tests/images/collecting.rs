@@ -151,3 +151,21 @@ async fn names_that_are_none_are_refused() {
         assert!(matches!(error, ImageStoreError::Name(_)), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn an_image_that_has_lost_a_layer_is_not_listed_and_can_be_pulled_again() {
+    let (registry, house) = (Registry::start().await, House::new().await);
+    registry.push("app", "v1", &TestImage::new(&[layer("a"), layer("b")]));
+    let name = registry.name("app:v1");
+    let record = house.pull(&name).await.unwrap();
+    for lost in &record.chain {
+        house.layers.lose(lost);
+        house.store.collect().await.unwrap();
+        assert_eq!(house.store.images().await.unwrap(), []);
+        assert_eq!(house.store.image(&name).await.unwrap(), None);
+        let again = house.pull(&name).await.unwrap();
+        assert_eq!(again.id, record.id);
+        house.store.collect().await.unwrap();
+        assert_eq!(house.layers.count(), 2);
+    }
+}
