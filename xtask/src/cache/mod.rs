@@ -61,7 +61,11 @@ fn get(
     if let Some(used) = InUse::take(done)? {
         return Ok(used);
     }
-    fill(&root.join(format!(".{kind}-draft")), done, make)?;
+    let drafts = format!(".{kind}-draft");
+    remove_drafts(root, &drafts)?;
+    // A name of our own: what a killed chore had started may still write into its draft.
+    let draft = root.join(format!("{drafts}-{}", std::process::id()));
+    fill(&draft, done, make)?;
     let used = InUse::take(done)?;
     let used = used.with_context(|| format!("{done} was removed as soon as it was made"))?;
     if let Err(error) = prune::prune(root, kind, SystemTime::now()) {
@@ -76,7 +80,6 @@ fn fill(
     done: &Utf8Path,
     make: impl FnOnce(&Utf8Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    remove(draft)?;
     fs::create_dir_all(draft).with_context(|| format!("cannot make {draft}"))?;
     let made = make(draft).and_then(|()| {
         fs::rename(draft, done).with_context(|| format!("cannot rename {draft} to {done}"))
@@ -85,6 +88,18 @@ fn fill(
         remove(draft)?;
     }
     made
+}
+
+/// Removes what chores have left that were killed.
+fn remove_drafts(root: &Utf8Path, prefix: &str) -> anyhow::Result<()> {
+    let cannot = || format!("cannot read {root}");
+    for entry in root.read_dir_utf8().with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        if entry.file_name().starts_with(prefix) {
+            remove(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Held while something of this kind is made; it goes with its process.
@@ -145,14 +160,18 @@ mod tests {
     fn what_cannot_be_made_leaves_nothing() {
         let (_temporary, root) = cache();
         let done = root.join("k-1");
-        fs::create_dir_all(root.join(".k-draft/of a chore that was killed")).unwrap();
+        let left = root.join(".k-draft-7");
+        fs::create_dir_all(left.join("of a chore that was killed")).unwrap();
         let failed = get(&root, "k", &done, |draft| {
             assert_eq!(draft.read_dir_utf8().unwrap().count(), 0);
+            assert!(draft != left && !left.exists());
             fs::write(draft.join("half"), "")?;
             bail!("no more")
         });
         assert_eq!(failed.err().unwrap().to_string(), "no more");
-        assert!(!done.exists() && !root.join(".k-draft").exists());
+        let names = root.read_dir_utf8().unwrap().flatten();
+        let names: Vec<_> = names.map(|e| e.file_name().to_owned()).collect();
+        assert_eq!(names, [".lock-k"]);
     }
 
     #[test]
