@@ -20,6 +20,8 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("docs/install.md", "docs/install.md"),
     ("docs/operate.md", "docs/operate.md"),
+    ("docs/storage.md", "docs/storage.md"),
+    ("docs/proxmox.md", "docs/proxmox.md"),
     ("docs/config.md", "docs/config.md"),
     ("config/schema.json", "docs/schema.json"),
 ];

@@ -360,12 +360,12 @@ fn test_line(arguments: &str) -> String {
     )
 }
 
-/// The development build as a package, which is quicker to make.
+/// The development build as a package, which is quicker to make. lintian looks at the first.
 fn build_package(suffix: Option<&str>) -> anyhow::Result<Utf8PathBuf> {
     package::package(&package::Options {
         debug: true,
         suffix: suffix.map(str::to_owned),
-        lint: false,
+        lint: suffix.is_none(),
     })
 }
 
