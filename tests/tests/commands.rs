@@ -76,6 +76,14 @@ fn a_pod_is_created_started_listed_stopped_and_deleted_by_its_name() {
         ensure!(started["started"] == serde_json::json!([id]), "{started}");
         let again = json(machine, &["start", "web"])?;
         ensure!(again["started"] == serde_json::json!([]), "{again}");
+        for command in [
+            &["checkpoint", id][..],
+            &["checkpoint", id, "--list"],
+            &["checkpoint", id, "--remove", "checkpoint-1"],
+            &["restore", id],
+        ] {
+            refused(machine, command, 1, "the overlay storage driver does not")?;
+        }
         lists_show_it(machine, &made)?;
         wait::until_true("it counts", 10, || {
             let logs = nexcage(machine, &["logs", "--name", "web"])?.success()?;

@@ -1,7 +1,7 @@
 //! Pods with `hostUsers: false`: who is who inside, outside and on disk.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
@@ -69,6 +69,36 @@ fn a_life(machine: &Machine, handler: &str) -> anyhow::Result<()> {
     );
     inside("touch /dev/shm/x && test \"$(stat -c %u /dev/shm)\" = 0")?;
     machine.crictl().run(&["stop", "--timeout", "5", &id])?;
+    a_user_with_a_group(machine, &pod, &volume)
+}
+
+/// A process that is not root reaches a volume by its `fsGroup` alone, and what it makes there is the group's.
+fn a_user_with_a_group(machine: &Machine, pod: &Pod, volume: &Utf8PathBuf) -> anyhow::Result<()> {
+    let user = |name: &str, groups: &[u32]| {
+        let mut config = container(name, spec::COUNT);
+        config["mounts"] = json!([mapped(volume)]);
+        let security = &mut config["linux"]["security_context"];
+        security["run_as_user"] = json!({ "value": 1000 });
+        security["run_as_group"] = json!({ "value": 1000 });
+        security["supplemental_groups"] = json!(groups);
+        machine.start(pod, &config)
+    };
+    let write = ["sh", "-c", "echo mine > /data/group/made"];
+    let member = user("member", &[2000])?;
+    machine.exec(&member, &write)?;
+    let made = fs::metadata(volume.join("group/made"))?;
+    ensure!(
+        (made.uid(), made.gid()) == (1000, 2000),
+        "{}:{} on disk",
+        made.uid(),
+        made.gid()
+    );
+    let stranger = user("stranger", &[3000])?;
+    let refused = machine.exec(&stranger, &write);
+    ensure!(refused.is_err(), "somebody else writes there");
+    for id in [&member, &stranger] {
+        machine.crictl().run(&["stop", "--timeout", "5", id])?;
+    }
     Ok(())
 }
 
@@ -155,5 +185,6 @@ fn volume(machine: &Machine, name: &str) -> anyhow::Result<Utf8PathBuf> {
     fs::write(volume.join("of-1000"), "")?;
     chown(volume.join("of-1000"), Some(1000), Some(2000))?;
     chown(volume.join("group"), None, Some(2000))?;
+    fs::set_permissions(volume.join("group"), fs::Permissions::from_mode(0o2770))?;
     Ok(volume)
 }
