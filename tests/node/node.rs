@@ -107,12 +107,22 @@ impl Node {
         name: &str,
         change: impl FnOnce(&mut Value),
     ) -> anyhow::Result<Pod> {
+        self.run_pod_of("", name, change)
+    }
+
+    /// The same for a runtime handler.
+    pub(crate) fn run_pod_of(
+        &self,
+        handler: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> anyhow::Result<Pod> {
         let logs = Utf8PathBuf::from(format!("/var/log/pods/{name}"));
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {logs}"))?;
         let mut config = spec::pod(name, logs.as_str());
         change(&mut config);
         let file = write(&format!("pod-{name}"), &config)?;
-        let id = self.crictl.run(&["runp", &file])?;
+        let id = self.crictl.run(&["runp", "--runtime", handler, &file])?;
         Ok(Pod { id, file, logs })
     }
 
