@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, ensure};
+use nexcage_sqlite::rusqlite::{Connection, TransactionBehavior};
 use nexcage_tests::{process, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -14,9 +15,71 @@ use crate::{Inventory, Node};
 
 const DROP_IN: &str = "/run/systemd/system/nexcage.service.d/50-watchdog.conf";
 const LOG: &str = "/var/log/nexcage/nexcage.log";
+const DATABASE: &str = "/var/lib/nexcage/state.db";
+
+/// What the package puts beside program, unit and configuration.
+const FILES: [&str; 8] = [
+    "/usr/lib/systemd/system/nexcage.slice",
+    "/usr/lib/tmpfiles.d/nexcage.conf",
+    "/etc/apparmor.d/nexcage-default",
+    "/etc/logrotate.d/nexcage",
+    "/usr/share/bash-completion/completions/nexcage",
+    "/usr/share/man/man1/nexcage.1.gz",
+    "/usr/share/man/man5/nexcage.json.5.gz",
+    "/usr/share/man/man8/nexcage-daemon.8.gz",
+];
 
 #[test]
-fn a_daemon_that_hangs_is_ended_and_started_again() {
+fn the_package_is_whole_and_its_units_are_understood() {
+    let check = || {
+        let files = process::run("dpkg", &["--listfiles", "nexcage"], PATIENCE)?.success()?;
+        for file in FILES {
+            ensure!(files.lines().any(|line| line == file), "no {file}");
+        }
+        // A node of ours has no manual pages.
+        let verify = ["verify", "--man=no", "--recursive-errors=no"];
+        let units = ["nexcage.service", "nexcage.slice"];
+        let said = process::run(
+            "systemd-analyze",
+            &[&verify[..], &units].concat(),
+            2 * PATIENCE,
+        )?;
+        ensure!(said.code == Some(0), "{said}");
+
+        let after = property("nexcage.service", "After")?;
+        for unit in [
+            "zfs.target",
+            "zfs-mount.service",
+            "lxc.service",
+            "lxc-net.service",
+            "apparmor.service",
+            "pve-cluster.service",
+            "pve-guests.service",
+        ] {
+            ensure!(
+                after.split(' ').any(|other| other == unit),
+                "not after {unit}: {after}"
+            );
+        }
+        for (name, value) in [
+            ("Before", "kubelet.service"),
+            ("Type", "notify"),
+            ("Delegate", "yes"),
+            ("KillMode", "process"),
+        ] {
+            let found = property("nexcage.service", name)?;
+            ensure!(
+                found.split(' ').any(|word| word == value),
+                "{name} is {found}, without {value}"
+            );
+        }
+        anyhow::Ok(())
+    };
+    check().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn a_daemon_that_hangs_or_cannot_write_is_ended_and_started_again() {
     Node::test(|node| {
         ensure!(
             property("nexcage.service", "WatchdogUSec")? == "1min",
@@ -25,13 +88,35 @@ fn a_daemon_that_hangs_is_ended_and_started_again() {
         let counting = counting(node, "watched")?;
         // No core file: that would be a crash.
         write(DROP_IN, "[Service]\nWatchdogSec=20s\nLimitCORE=0\n")?;
-        let played = systemctl(&["daemon-reload"]).and_then(|()| hang());
+        let played = systemctl(&["daemon-reload"])
+            .and_then(|()| hang())
+            .and_then(|()| lock_the_database());
         fs::remove_file(DROP_IN).with_context(|| format!("cannot remove {DROP_IN}"))?;
         systemctl(&["daemon-reload"])?;
         systemctl(&["restart", "nexcage.service"])?;
         played?;
         goes_on(node, &counting)
     });
+}
+
+/// Keeps the daemon's database from being written, and waits until systemd has ended a daemon that runs but is not well.
+fn lock_the_database() -> anyhow::Result<()> {
+    systemctl(&["restart", "nexcage.service"])?;
+    let first = daemon()?;
+    let mut database =
+        Connection::open(DATABASE).with_context(|| format!("cannot open {DATABASE}"))?;
+    let locked = database
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .context("cannot lock the database")?;
+    let ended = wait::until_true("systemd ends the daemon", 3 * PATIENCE, || {
+        Ok(!process::runs(first))
+    });
+    drop(locked);
+    ended?;
+    wait::until_true("another daemon serves", 3 * PATIENCE, || {
+        Ok(daemon().is_ok_and(|pid| pid != first)
+            && property("nexcage.service", "ActiveState")? == "active")
+    })
 }
 
 /// Stops the daemon's process and waits for another.

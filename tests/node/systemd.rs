@@ -87,6 +87,9 @@ fn systemd_leaves_pods_alone_when_it_reads_its_units_again() {
             property(&scope, "ActiveState")? == "active",
             "{scope} is not active"
         );
+        // Its parent was left to nexcage.
+        let slice = property(&scope, "Slice")?;
+        ensure!(slice == "nexcage.slice", "{scope} is in {slice}");
         let limits = limits(pid)?;
         ensure!(
             limits == ["67108864", "50000 100000"],
