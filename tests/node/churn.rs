@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nexcage_cri_api::v1::{
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxContainerConfig,
     LinuxPodSandboxConfig, ListPodSandboxRequest, PodSandboxConfig, PodSandboxMetadata,
-    RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
 };
 use nexcage_tests::client::Client;
+use nexcage_tests::image;
 
 use crate::{Inventory, Node};
 
@@ -17,6 +19,9 @@ const SIZE: &str = "20x3";
 /// The last pods may take this many times what the first took. Two busy processors do not keep time any better; a list
 /// that is walked for each pod would show as far more.
 const SLOWER: f64 = 2.0;
+
+/// One pod in so many has a container, and with it a root filesystem: emulated, one more program takes its time.
+const WITH_CONTAINER: u32 = 4;
 
 #[test]
 fn many_pods_leave_nothing_and_do_not_slow_down() {
@@ -65,8 +70,14 @@ async fn come_and_go(round: u32, pods: u32) -> anyhow::Result<Vec<Duration>> {
             ..Default::default()
         };
         let pod = client.runtime.run_pod_sandbox(request).await;
-        pod.with_context(|| format!("pod {number} of round {round}"))?;
+        let pod = pod.with_context(|| format!("pod {number} of round {round}"))?;
         times.push(begun.elapsed());
+        if number % WITH_CONTAINER == 0 {
+            let pod = pod.into_inner().pod_sandbox_id;
+            start_container(&mut client, pod)
+                .await
+                .with_context(|| format!("in pod {number} of round {round}"))?;
+        }
     }
     let made = begun.elapsed();
     let list = client
@@ -94,6 +105,32 @@ async fn come_and_go(round: u32, pods: u32) -> anyhow::Result<Vec<Duration>> {
         begun.elapsed()
     );
     Ok(times)
+}
+
+async fn start_container(client: &mut Client, pod: String) -> anyhow::Result<()> {
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod,
+        config: Some(ContainerConfig {
+            metadata: Some(ContainerMetadata {
+                name: "app".to_owned(),
+                attempt: 0,
+            }),
+            image: Some(ImageSpec {
+                image: image::BUSYBOX.to_owned(),
+                ..ImageSpec::default()
+            }),
+            command: vec!["sleep".to_owned(), "100000".to_owned()],
+            linux: Some(LinuxContainerConfig::default()),
+            ..ContainerConfig::default()
+        }),
+        sandbox_config: Some(config("churn")),
+    };
+    let created = client.runtime.create_container(request).await?;
+    let request = StartContainerRequest {
+        container_id: created.into_inner().container_id,
+    };
+    client.runtime.start_container(request).await?;
+    Ok(())
 }
 
 fn config(name: &str) -> PodSandboxConfig {

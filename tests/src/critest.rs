@@ -122,6 +122,29 @@ impl Critest<'_> {
     }
 }
 
+/// Fails unless so many specs have passed whose names have these words: critest skips what it takes for impossible, and nobody
+/// would notice.
+///
+/// # Errors
+///
+/// With all words of which too few passed.
+pub fn ensure_passed(specs: &[Spec], wanted: &[(&str, usize)]) -> anyhow::Result<()> {
+    let passed = |words: &str| {
+        let named = specs.iter().filter(|spec| spec.name().contains(words));
+        named
+            .filter(|spec| spec.outcome() == Outcome::Passed)
+            .count()
+    };
+    let missed: Vec<_> = wanted
+        .iter()
+        .map(|&(words, count)| (words, count, passed(words)))
+        .filter(|(_, count, passed)| passed < count)
+        .map(|(words, count, passed)| format!("{words}: {passed} of {count} specs passed"))
+        .collect();
+    ensure!(missed.is_empty(), "critest:\n  {}", missed.join("\n  "));
+    Ok(())
+}
+
 /// Prints what did not pass, and the slowest of what did.
 ///
 /// # Errors
