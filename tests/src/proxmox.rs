@@ -225,6 +225,12 @@ impl Proxmox {
         self.first
     }
 
+    /// The jobs of the cluster, if there are any.
+    #[must_use]
+    pub fn jobs_file(&self) -> Utf8PathBuf {
+        self.place.mount.join("jobs.cfg")
+    }
+
     /// The configuration file of a container.
     #[must_use]
     pub fn conf(&self, vmid: u32) -> Utf8PathBuf {

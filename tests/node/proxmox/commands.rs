@@ -9,7 +9,7 @@ use super::site::{Ct, Site, is_near};
 use crate::node::{PATIENCE, nexcage};
 
 /// What the doctor looks at on every Proxmox node. `edits` is there only if there are some.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 17] = [
     "configuration",
     "rights",
     "cgroups",
@@ -24,6 +24,7 @@ const CHECKS: [&str; 16] = [
     "proxmox pods",
     "proxmox api",
     "vmids",
+    "backups",
     "daemon",
     "leftovers",
 ];

@@ -1,5 +1,7 @@
 //! nexcage's own commands on a Proxmox node.
 
+use std::fs;
+
 use anyhow::{Context as _, ensure};
 use nexcage_tests::{image, process, tools, wait};
 use serde_json::Value;
@@ -75,8 +77,45 @@ fn the_doctor_knows_the_cluster_with_and_without_quorum() {
     });
 }
 
-/// What the doctor says of one check.
+#[test]
+fn the_doctor_names_backup_jobs_that_would_take_pods() {
+    Node::test("direct", |node| {
+        let (jobs, first) = (node.proxmox.jobs_file(), node.proxmox.first());
+        let none = line(node, "backups")?;
+        ensure!(none["state"] == "ok", "without a job: {none}");
+
+        let vmid = node.vmid(&node.machine.run_pod("web")?)?;
+        let other = first - 1;
+        for (selected, is_taken) in [
+            ("all 1".to_owned(), true),
+            (format!("all 1\n\texclude {other}"), true),
+            (format!("vmid {other},{vmid}"), true),
+            (format!("vmid {other}"), false),
+            ("all 1\n\tenabled 0".to_owned(), false),
+            ("all 1\n\tnode elsewhere".to_owned(), false),
+        ] {
+            let text = format!("vzdump: nightly\n\tschedule 02:00\n\t{selected}\n\n");
+            fs::write(&jobs, &text).with_context(|| format!("cannot write {jobs}"))?;
+            let found = line(node, "backups")?;
+            let state = if is_taken { "warning" } else { "ok" };
+            let reason = found["reason"].as_str().unwrap_or_default();
+            ensure!(
+                found["state"] == state && reason.contains("nightly (") == is_taken,
+                "{text}: {found}"
+            );
+        }
+        fs::remove_file(&jobs).with_context(|| format!("cannot remove {jobs}"))
+    });
+}
+
+/// The state of one of the doctor's checks.
 fn finding(node: &Node<'_>, check: &str) -> anyhow::Result<String> {
+    let line = line(node, check)?;
+    Ok(line["state"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What the doctor says of one check.
+fn line(node: &Node<'_>, check: &str) -> anyhow::Result<Value> {
     let packages = node.machine.temporary_directory().join("dpkg");
     let packages = format!("DPKG_ADMINDIR={packages}");
     let (daemon, config) = (tools::daemon()?, node.machine.config_file());
@@ -86,9 +125,7 @@ fn finding(node: &Node<'_>, check: &str) -> anyhow::Result<String> {
     let report = process::run("env", &arguments, 60)?.stdout;
     let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
     let lines = report.as_array().into_iter().flatten();
-    let line = lines
-        .into_iter()
-        .find(|line| line["check"] == check)
-        .with_context(|| format!("nothing of {check} in {report}"))?;
-    Ok(line["state"].as_str().unwrap_or_default().to_owned())
+    let line = lines.into_iter().find(|line| line["check"] == check);
+    line.cloned()
+        .with_context(|| format!("nothing of {check} in {report}"))
 }

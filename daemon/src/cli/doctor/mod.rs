@@ -4,6 +4,7 @@
 //! needed, and what does not answer in time is told as such.
 
 mod api;
+mod backups;
 mod configuration;
 mod daemon;
 mod finding;
@@ -13,6 +14,7 @@ mod node;
 mod proxmox;
 mod storage;
 mod vmids;
+mod vzdump;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -136,6 +138,7 @@ async fn examine(doctor: &Doctor) -> Vec<Finding> {
         ("proxmox", Box::pin(proxmox::proxmox(doctor))),
         ("proxmox api", Box::pin(api::api(doctor))),
         ("vmids", Box::pin(vmids::vmids(doctor))),
+        ("backups", Box::pin(backups::backups(doctor))),
         ("daemon", Box::pin(daemon_and_leftovers(doctor))),
     ];
     let examined = subjects.into_iter().map(|(check, subject)| async move {
