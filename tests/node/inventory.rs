@@ -105,7 +105,12 @@ fn is_made_once(line: &str) -> bool {
     let compiled = line.starts_with("path /run/nexcage/oci/c/.cache");
     // Of the other storage driver.
     let overlay = line == "path /run/nexcage/idmap";
-    chains || compiled || overlay || line == "path /var/lib/nexcage/logs"
+    // LXC's parents of all containers' cgroups that Proxmox starts by itself.
+    let parents = [
+        "cgroup /sys/fs/cgroup/lxc",
+        "cgroup /sys/fs/cgroup/lxc.monitor",
+    ];
+    chains || compiled || overlay || parents.contains(&line) || line == "path /var/lib/nexcage/logs"
 }
 
 /// The lines a program prints.

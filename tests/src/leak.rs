@@ -16,6 +16,8 @@ use crate::{Machine, process, proxmox, wait};
 pub struct Baseline {
     paths: BTreeSet<Utf8PathBuf>,
     mounts: BTreeSet<String>,
+    /// Processes that may run.
+    expected: BTreeSet<i32>,
 }
 
 impl Baseline {
@@ -28,7 +30,15 @@ impl Baseline {
                 machine.run_dir().to_path_buf(),
             ]),
             mounts: mounts(machine.name()).into_iter().collect(),
+            expected: BTreeSet::new(),
         }
+    }
+
+    /// The same, where these processes of the test's own run on.
+    #[must_use]
+    pub fn beside(mut self, processes: &[i32]) -> Self {
+        self.expected.extend(processes);
+        self
     }
 
     /// Fails if there is more now than there was. The daemon may run.
@@ -68,6 +78,7 @@ impl Baseline {
         left.extend(
             processes
                 .iter()
+                .filter(|p| !self.expected.contains(&p.pid))
                 .map(|p| format!("process {} {}", p.pid, p.command_line)),
         );
 

@@ -20,10 +20,12 @@
 //!
 //! The test targets are in `tests/tests/`; start with `lifecycle.rs`.
 
+pub mod churn;
 pub mod client;
 mod crictl;
 pub mod critest;
 mod daemon;
+mod foreign;
 pub mod image;
 pub mod known_failures;
 pub mod leak;
@@ -38,6 +40,7 @@ mod workload;
 
 pub use crictl::Crictl;
 pub use daemon::Daemon;
+pub use foreign::Foreign;
 pub use machine::Machine;
 pub use proxmox::Place;
 pub use proxmox::Proxmox;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use crate::process::Output;
@@ -125,7 +125,7 @@ impl Proxmox {
     }
 
     /// What docs/proxmox.md tells administrators to do.
-    fn make_token(&self, file: &camino::Utf8Path) -> anyhow::Result<()> {
+    fn make_token(&self, file: &Utf8Path) -> anyhow::Result<()> {
         let (user, node) = ("nexcage@pve", "NexcageCluster");
         let commands: [&[&str]; 5] = [
             &["role", "add", "Nexcage", "--privs", "VM.Audit VM.PowerMgmt"],
@@ -231,6 +231,24 @@ impl Proxmox {
         self.place.mount.join("jobs.cfg")
     }
 
+    /// The numbers that pods may have.
+    #[must_use]
+    pub fn pods(&self) -> std::ops::Range<u32> {
+        self.first..self.first + NUMBERS
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// LXC's directory of a container.
+    #[must_use]
+    pub fn container(&self, vmid: u32) -> Utf8PathBuf {
+        self.place.lxc_path.join(vmid.to_string())
+    }
+
     /// The configuration file of a container.
     #[must_use]
     pub fn conf(&self, vmid: u32) -> Utf8PathBuf {
@@ -246,15 +264,16 @@ impl Proxmox {
     /// If they cannot be listed.
     pub fn numbers(&self) -> anyhow::Result<Vec<u32>> {
         let directory = self.place.mount.join(format!("nodes/{NODE}/lxc"));
-        let entries = directory
-            .read_dir_utf8()
-            .with_context(|| format!("cannot list {directory}"))?;
-        let names = entries.flatten().map(|entry| entry.file_name().to_owned());
-        let mut numbers: Vec<u32> = names
-            .filter_map(|name| name.strip_suffix(".conf")?.parse().ok())
-            .collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        numbers_in(&directory, |name| name.strip_suffix(".conf"))
+    }
+
+    /// Numbers of the containers that have a directory of LXC, in order.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be listed.
+    pub fn directories(&self) -> anyhow::Result<Vec<u32>> {
+        numbers_in(&self.place.lxc_path, |name| Some(name))
     }
 }
 
@@ -268,6 +287,22 @@ impl Drop for Proxmox {
             eprintln!("cannot unmount {}: {error}", self.place.mount);
         }
     }
+}
+
+/// The numbers that names of entries stand for, in order.
+fn numbers_in(
+    directory: &Utf8Path,
+    number: impl Fn(&str) -> Option<&str>,
+) -> anyhow::Result<Vec<u32>> {
+    let entries = directory
+        .read_dir_utf8()
+        .with_context(|| format!("cannot list {directory}"))?;
+    let mut numbers: Vec<u32> = entries
+        .flatten()
+        .filter_map(|entry| number(entry.file_name())?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// A database of dpkg with one package.

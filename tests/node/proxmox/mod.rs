@@ -3,6 +3,7 @@
 //! Making a node a Proxmox node and a node again takes as long as a few pods, so that a test has several subjects: functions that
 //! are given a [`Site`] without pods. All of them are tried, also after one has failed.
 
+mod churn;
 mod commands;
 mod containers;
 mod crash;
@@ -62,6 +63,18 @@ fn the_rest_of_pods_that_proxmox_starts() {
             ("crash", crash::pods_outlive_the_daemon),
         ],
     );
+}
+
+#[test]
+#[ignore = "cargo xtask test node --full"]
+fn an_administrator_plays_with_pods_that_nexcage_starts() {
+    churn::play("direct");
+}
+
+#[test]
+#[ignore = "cargo xtask test node --full"]
+fn an_administrator_plays_with_pods_that_proxmox_starts() {
+    churn::play("api");
 }
 
 /// The same results as with plain LXC. Takes as long as all that comes before.

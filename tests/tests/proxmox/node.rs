@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, ensure};
 use nexcage_tests::leak::Baseline;
-use nexcage_tests::{Daemon, Machine, Pod, Proxmox, process, spec, tools, wait};
+use nexcage_tests::{Daemon, Foreign, Machine, Pod, Proxmox, process, spec, tools, wait};
 use serde_json::Value;
 
 /// Milliseconds between two looks of the daemon at what others made of its containers.
@@ -16,16 +16,13 @@ pub(crate) const PATIENCE: u64 = 20;
 /// Where Proxmox, and so the simulator, keeps what `lxc-start` says.
 const MESSAGES: &str = "/run/pve";
 
-/// Somebody else's container, with our tag and among our numbers.
-const FOREIGN: &str = "arch: amd64\nhostname: nexcage-pod\nmemory: 128\nostype: unmanaged\n\
-    rootfs: /nowhere,size=1G\nswap: 0\ntags: k8s;nexcage\nunprivileged: 1\n";
-
 /// A machine that is a Proxmox node, with a daemon whose pods are its containers.
 pub(crate) struct Node<'a> {
     pub(crate) machine: &'a Machine,
-    pub(crate) proxmox: Proxmox,
+    pub(crate) proxmox: &'a Proxmox,
+    /// Somebody else's containers.
+    pub(crate) foreign: &'a Foreign<'a>,
     baseline: Baseline,
-    foreign: Vec<u32>,
     _daemon: Daemon,
 }
 
@@ -35,45 +32,36 @@ impl Node<'_> {
         Machine::test(|machine| {
             let proxmox = Proxmox::start(machine)?;
             machine.write_config(&proxmox.config(start)?)?;
-            let first = proxmox.first();
-            let foreign = vec![first - 1, first + 3, first + 100];
-            for vmid in &foreign {
-                let conf = proxmox.conf(*vmid);
-                fs::write(&conf, FOREIGN).with_context(|| format!("cannot write {conf}"))?;
-            }
+            let foreign = Foreign::place(&proxmox)?;
             let daemon = machine.start_daemon_in_haste(HASTE)?;
             machine.warm_up()?;
             machine.pull_busybox()?;
             let node = Node {
                 machine,
-                proxmox,
-                baseline: Baseline::take(machine),
-                foreign,
+                proxmox: &proxmox,
+                foreign: &foreign,
+                baseline: Baseline::take(machine).beside(&foreign.processes()),
                 _daemon: daemon,
             };
             test(&node)?;
             machine.crictl().run(&["rmp", "--all", "--force"])?;
-            node.nothing_is_left()
+            node.nothing_is_left()?;
+            drop(node);
+            foreign.remove()
         });
     }
 
     /// Fails if more is there than before the test, or somebody else's container was touched.
     pub(crate) fn nothing_is_left(&self) -> anyhow::Result<()> {
         self.baseline.check(self.machine)?;
-        let numbers = self.proxmox.numbers()?;
-        ensure!(numbers == self.foreign, "containers are left: {numbers:?}");
-        for vmid in &self.foreign {
-            let text = fs::read_to_string(self.proxmox.conf(*vmid))?;
-            ensure!(text == FOREIGN, "{vmid} was touched:\n{text}");
-        }
+        self.foreign.check()?;
         self.no_messages_are_left()
     }
 
     /// Proxmox keeps what is said while it starts a container, in a directory of the whole machine.
     fn no_messages_are_left(&self) -> anyhow::Result<()> {
-        let (Some(before), Some(behind)) = (self.foreign.first(), self.foreign.last()) else {
-            return Ok(());
-        };
+        let foreign = self.foreign.numbers();
+        let pods = self.proxmox.pods();
         let number = |name: &str| -> Option<u32> {
             let (vmid, _) = name.strip_prefix("ct-")?.split_once('.')?;
             vmid.parse().ok()
@@ -81,7 +69,7 @@ impl Node<'_> {
         let entries = fs::read_dir(MESSAGES).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let left: Vec<String> = names
-            .filter(|name| number(name).is_some_and(|n| (*before..*behind).contains(&n)))
+            .filter(|name| number(name).is_some_and(|n| pods.contains(&n) && !foreign.contains(&n)))
             .collect();
         ensure!(left.is_empty(), "left in {MESSAGES}: {left:?}");
         Ok(())

@@ -31,6 +31,9 @@ const XTASK: &str = "xtask";
 /// Begins the names of tests' nodes; the number of their process follows.
 const NODE: &str = "test-";
 
+/// Pods whose containers an administrator plays with.
+const PLAYED: &str = "100";
+
 /// Specs of critest at one time.
 const PARALLEL: &str = "2";
 
@@ -249,8 +252,18 @@ impl Bench {
 
     /// Runs one test that is part of a scenario.
     fn part(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
+        self.part_with(name, &[], patience)
+    }
+
+    /// The same in an environment.
+    fn part_with(
+        &self,
+        name: &str,
+        environment: &[(&str, &str)],
+        patience: Duration,
+    ) -> anyhow::Result<()> {
         let arguments = format!("--exact {name} --ignored --nocapture");
-        self.tests(&name.replace("::", "-"), &arguments, &[], patience)
+        self.tests(&name.replace("::", "-"), &arguments, environment, patience)
     }
 
     fn tests(
@@ -299,10 +312,19 @@ impl Bench {
         }
         for (name, patience) in [
             ("the_rest_of_pods_that_proxmox_starts", 20 * MINUTE),
+            (
+                "an_administrator_plays_with_pods_that_nexcage_starts",
+                60 * MINUTE,
+            ),
+            (
+                "an_administrator_plays_with_pods_that_proxmox_starts",
+                60 * MINUTE,
+            ),
             ("critest_ends_as_expected_started_directly", 45 * MINUTE),
             ("critest_ends_as_expected_started_by_proxmox", 45 * MINUTE),
         ] {
-            self.part(&format!("proxmox::{name}"), patience)?;
+            let environment = [("NEXCAGE_TEST_PLAYED", PLAYED)];
+            self.part_with(&format!("proxmox::{name}"), &environment, patience)?;
         }
         Ok(())
     }
