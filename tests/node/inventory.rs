@@ -109,6 +109,7 @@ fn is_made_once(line: &str) -> bool {
     let parents = [
         "cgroup /sys/fs/cgroup/lxc",
         "cgroup /sys/fs/cgroup/lxc.monitor",
+        "cgroup /sys/fs/cgroup/lxc.pivot",
     ];
     chains || compiled || overlay || parents.contains(&line) || line == "path /var/lib/nexcage/logs"
 }
