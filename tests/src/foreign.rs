@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{Proxmox, wait};
+use crate::{Proxmox, process, wait};
 
 /// Where Proxmox, and so the simulator, keeps what `lxc-start` says.
 const MESSAGES: &str = "/run/pve";
@@ -94,7 +94,7 @@ impl<'a> Foreign<'a> {
                 .make(&plan)
                 .with_context(|| format!("somebody else's container {vmid}"))?;
         }
-        // Only now: the start of one is seen in nothing of another.
+        // Only now that all of them are there: they share a root.
         for i in 0..foreign.containers.len() {
             foreign.containers[i].before = foreign.look(foreign.containers[i].vmid)?;
         }
@@ -218,9 +218,11 @@ impl<'a> Foreign<'a> {
     fn remove_one(&self, vmid: u32) -> anyhow::Result<()> {
         let number = vmid.to_string();
         if self.proxmox.conf(vmid).exists() {
-            let status = self.proxmox.pct(&["status", &number])?;
-            if status.trim() != "status: stopped" {
+            if let Some(init) = self.init(vmid)? {
+                let monitor = parent(init.pid).context("it has no monitor")?;
                 self.proxmox.pct(&["stop", &number])?;
+                // Until then its hooks write what is removed below.
+                wait::until_true("its monitor ends", 60, || Ok(!process::runs(monitor)))?;
             }
             self.proxmox.pct(&["destroy", &number])?;
         }
