@@ -42,6 +42,7 @@ impl Containerd {
         let server = Server::start(
             "containerd",
             &["--config", file.as_str()],
+            &[],
             &root.join("log"),
         )?;
         let socket = run.join("containerd.sock");

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
 use crate::containerd::Containerd;
 use crate::dataset::Dataset;
 use crate::floor::Floor;
-use crate::nexcage::Nexcage;
+use crate::nexcage::{Ground, Nexcage};
+use crate::proxmox::Node;
 use crate::{Contest, cri, floor, process};
 
 /// The contenders.
@@ -18,6 +20,10 @@ pub(crate) enum Kind {
     Nexcage,
     /// nexcage on ZFS, through its socket.
     NexcageZfs,
+    /// nexcage on overlay, whose pods are containers of a simulated Proxmox that it starts directly.
+    NexcageProxmox,
+    /// The same, and Proxmox starts them.
+    NexcageProxmoxApi,
     /// containerd through its socket.
     Containerd,
     /// The same steps by hand.
@@ -25,18 +31,35 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Nexcage,
         Self::NexcageZfs,
+        Self::NexcageProxmox,
+        Self::NexcageProxmoxApi,
         Self::Containerd,
         Self::Floor,
     ];
 
     /// Those that are servers.
-    pub(crate) const SERVERS: [Self; 3] = [Self::Nexcage, Self::NexcageZfs, Self::Containerd];
+    pub(crate) const SERVERS: [Self; 5] = [
+        Self::Nexcage,
+        Self::NexcageZfs,
+        Self::NexcageProxmox,
+        Self::NexcageProxmoxApi,
+        Self::Containerd,
+    ];
 
-    /// nexcage, on whatever storage.
+    /// nexcage with plain LXC, on whatever storage: what is compared with others.
     pub(crate) const NEXCAGE: [Self; 2] = [Self::Nexcage, Self::NexcageZfs];
+
+    /// How a Proxmox container is started, in the words of nexcage's configuration; none where pods are no such containers.
+    pub(crate) fn proxmox_start(self) -> Option<&'static str> {
+        match self {
+            Self::NexcageProxmox => Some("direct"),
+            Self::NexcageProxmoxApi => Some("api"),
+            _ => None,
+        }
+    }
 
     /// A number for names and addresses.
     pub(crate) fn index(self) -> usize {
@@ -49,6 +72,8 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Nexcage => "nexcage",
             Self::NexcageZfs => "nexcage-zfs",
+            Self::NexcageProxmox => "nexcage-proxmox",
+            Self::NexcageProxmoxApi => "nexcage-proxmox-api",
             Self::Containerd => "containerd",
             Self::Floor => "floor",
         })
@@ -76,20 +101,26 @@ impl Contender {
         images: &[&str],
     ) -> anyhow::Result<Self> {
         let Contest { run, .. } = contest;
-        Ok(match kind {
-            Kind::Nexcage => {
-                Self::Nexcage(Nexcage::start(&run.nexcage, run.registry, images).await?)
-            }
+        let ground = match kind {
+            Kind::Nexcage => Ground::Plain,
             Kind::NexcageZfs => {
                 let pool = contest.pool.as_ref();
-                let dataset = Dataset::make(pool.context("nexcage-zfs needs a --pool")?)?;
-                Self::Nexcage(Nexcage::start_on(dataset, &run.nexcage, run.registry, images).await?)
+                Ground::Zfs(Dataset::make(pool.context("nexcage-zfs needs a --pool")?)?)
             }
-            Kind::Containerd => Self::Containerd(
-                Containerd::start(&contest.containerd_runtime, run.registry, images).await?,
-            ),
-            Kind::Floor => Self::Floor(Floor::prepare(run.registry)?),
-        })
+            Kind::NexcageProxmox | Kind::NexcageProxmoxApi => {
+                let program = contest.proxmox_sim.as_ref();
+                let program = program.with_context(|| format!("{kind} needs a --proxmox-sim"))?;
+                Ground::Proxmox(Node::start(kind, program)?)
+            }
+            Kind::Containerd => {
+                let runtime = &contest.containerd_runtime;
+                let daemon = Containerd::start(runtime, run.registry, images).await?;
+                return Ok(Self::Containerd(daemon));
+            }
+            Kind::Floor => return Ok(Self::Floor(Floor::prepare(run.registry)?)),
+        };
+        let daemon = Nexcage::start(kind, ground, &run.nexcage, run.registry, images).await?;
+        Ok(Self::Nexcage(daemon))
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -118,14 +149,27 @@ impl Contender {
         }
     }
 
-    /// From nothing to a running container.
-    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<Pod> {
+    /// From nothing to a running container. Says how long it took until there was a sandbox: RunPodSandbox, or what by hand is
+    /// the same.
+    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<(Pod, Duration)> {
         match self {
-            Self::Floor(floor) => floor.start(number).map(Pod::Floor),
-            // Boxed, as CRI's messages are large.
-            Self::Nexcage(Nexcage { client, .. }) | Self::Containerd(Containerd { client, .. }) => {
-                Box::pin(client.start(number)).await.map(Pod::Cri)
+            Self::Floor(floor) => {
+                let (pod, sandbox) = floor.start(number)?;
+                Ok((Pod::Floor(pod), sandbox))
             }
+            Self::Nexcage(Nexcage { client, .. }) | Self::Containerd(Containerd { client, .. }) => {
+                // Boxed, as CRI's messages are large.
+                let (pod, sandbox) = Box::pin(client.start(number)).await?;
+                Ok((Pod::Cri(pod), sandbox))
+            }
+        }
+    }
+
+    /// How long simulated tasks took that have started containers since then; none where nobody is asked to.
+    pub(crate) fn tasks_since(&self, time: SystemTime) -> anyhow::Result<Vec<Duration>> {
+        match self {
+            Self::Nexcage(daemon) => daemon.tasks_since(time),
+            Self::Containerd(_) | Self::Floor(_) => Ok(Vec::new()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The client: CRI over a Unix socket, the same for all servers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -133,8 +133,8 @@ impl Client {
             .context("the layers of a removed image stay")?
     }
 
-    /// RunPodSandbox, CreateContainer, StartContainer.
-    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<Pod> {
+    /// RunPodSandbox, CreateContainer, StartContainer. Says how long the first of them took.
+    pub(crate) async fn start(&self, number: u32) -> anyhow::Result<(Pod, Duration)> {
         let mut runtime = self.runtime.clone();
         let config = self.pod(number);
         let log = Utf8Path::new(&config.log_directory).join(LOG);
@@ -142,12 +142,14 @@ impl Client {
             config: Some(config.clone()),
             ..Default::default()
         };
+        let begun = Instant::now();
         let sandbox = runtime
             .run_pod_sandbox(request)
             .await
             .context("RunPodSandbox")?
             .into_inner()
             .pod_sandbox_id;
+        let took = begun.elapsed();
         let request = api::CreateContainerRequest {
             pod_sandbox_id: sandbox.clone(),
             config: Some(container()),
@@ -166,11 +168,12 @@ impl Client {
             .start_container(request)
             .await
             .context("StartContainer")?;
-        Ok(Pod {
+        let pod = Pod {
             sandbox,
             container,
             log,
-        })
+        };
+        Ok((pod, took))
     }
 
     /// ExecSync.

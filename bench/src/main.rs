@@ -1,9 +1,9 @@
 //! Measures nexcage. `cargo xtask bench` builds this program, installs what it needs and runs it.
 //!
-//! `pods` puts contenders side by side in one run, the order changing from round to round: nexcage on overlay and on ZFS and
-//! containerd through their sockets with the same client, and the same steps done by hand, which is the least that
-//! LXC, CNI, overlayfs, conmon and crun allow. `critest` does it with the benchmark that critest has of its own. `pull` does
-//! it for an image, nexcage against skopeo and umoci.
+//! `pods` puts contenders side by side in one run, the order changing from round to round: nexcage on overlay, on ZFS, and with pods as
+//! containers of a simulated [`proxmox`], and containerd, through their sockets with the same client, and the same steps done by
+//! hand, which is the least that LXC, CNI, overlayfs, conmon and crun allow. `critest` does it with the benchmark that critest has of its
+//! own. `pull` does it for an image, nexcage against skopeo and umoci.
 //!
 //! [`stage`] is everything that a run makes on the machine: a directory, a bridge for each contender, cgroups, all
 //! with names of the benchmark's own, so that a run that was killed is swept away by the next one.
@@ -24,6 +24,7 @@ mod nexcage;
 mod pods;
 mod process;
 mod programs;
+mod proxmox;
 mod pull;
 mod report;
 mod stage;
@@ -111,6 +112,9 @@ struct Contest {
     /// The pool of the contender nexcage-zfs; its dataset is made there and destroyed in the end.
     #[arg(long)]
     pool: Option<String>,
+    /// The program of the Proxmox simulator, for the contenders nexcage-proxmox and nexcage-proxmox-api.
+    #[arg(long)]
+    proxmox_sim: Option<Utf8PathBuf>,
     /// The OCI runtime of containerd, by the name of its program.
     #[arg(long, default_value = "runc")]
     containerd_runtime: String,
@@ -120,7 +124,11 @@ impl Contest {
     /// Who takes part, of those who can.
     fn kinds(&self, able: &[Kind]) -> anyhow::Result<Vec<Kind>> {
         if self.only.is_empty() {
-            let possible = |kind: &Kind| *kind != Kind::NexcageZfs || self.pool.is_some();
+            let possible = |kind: &Kind| match kind {
+                Kind::NexcageZfs => self.pool.is_some(),
+                Kind::NexcageProxmox | Kind::NexcageProxmoxApi => self.proxmox_sim.is_some(),
+                Kind::Nexcage | Kind::Containerd | Kind::Floor => true,
+            };
             return Ok(able.iter().copied().filter(possible).collect());
         }
         if let Some(unable) = self.only.iter().find(|kind| !able.contains(kind)) {
@@ -183,11 +191,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_pool_there_is_no_contender_on_it() {
-        let able = [Kind::Nexcage, Kind::NexcageZfs, Kind::Containerd];
+    fn who_cannot_take_part_is_left_out() {
+        let able = Kind::SERVERS;
         let kinds = |arguments: &[&str]| contest(arguments).kinds(&able);
         assert_eq!(kinds(&[]).unwrap(), [Kind::Nexcage, Kind::Containerd]);
-        assert_eq!(kinds(&["--pool=tank"]).unwrap(), able);
+        assert_eq!(kinds(&["--pool=tank", "--proxmox-sim=/s"]).unwrap(), able);
+        let proxmox = [
+            Kind::Nexcage,
+            Kind::NexcageProxmox,
+            Kind::NexcageProxmoxApi,
+            Kind::Containerd,
+        ];
+        assert_eq!(kinds(&["--proxmox-sim=/s"]).unwrap(), proxmox);
         assert_eq!(kinds(&["--only=nexcage-zfs"]).unwrap(), [Kind::NexcageZfs]);
         assert!(kinds(&["--only=floor"]).is_err());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -20,9 +20,13 @@ const WARM_UP: u32 = 3;
 #[derive(Debug, Default, Serialize)]
 struct Measured {
     version: String,
+    /// RunPodSandbox, or what by hand is the same. The first part of `to_running`.
+    sandbox: Option<Summary>,
     to_running: Option<Summary>,
     exec: Option<Summary>,
     to_removed: Option<Summary>,
+    /// The part of `sandbox` in which a simulated Proxmox works: from the beginning of the task's process to its end.
+    task: Option<Summary>,
     /// Per pod: what the runtime keeps for it, shared with nobody.
     private: Option<Summary>,
     /// The same by program, on average.
@@ -36,6 +40,7 @@ struct Measured {
 
 /// Milliseconds of one round.
 struct Round {
+    sandbox: f64,
     to_running: f64,
     exec: f64,
     to_removed: f64,
@@ -52,7 +57,12 @@ pub(crate) async fn bench(contest: &Contest, count: u16, at_once: u16) -> anyhow
     }
     println!("{count} rounds, one pod each, {WARM_UP} more to warm up");
     warm_up(&mut contenders).await?;
+    let begun = SystemTime::now();
     let mut rounds = time(&mut contenders, 0..count.into()).await?;
+    let mut tasks = BTreeMap::new();
+    for contender in &contenders {
+        tasks.insert(contender.kind(), contender.tasks_since(begun)?);
+    }
     println!("memory and statistics with {at_once} pods at one time");
     let mut measured = BTreeMap::new();
     for contender in &contenders {
@@ -60,9 +70,12 @@ pub(crate) async fn bench(contest: &Contest, count: u16, at_once: u16) -> anyhow
         let mut result = weigh(contender, at_once.into()).await?;
         let rounds = rounds.remove(&kind).unwrap_or_default();
         let of = |value: fn(&Round) -> f64| Summary::of(rounds.iter().map(value).collect());
+        result.sandbox = of(|round| round.sandbox);
         result.to_running = of(|round| round.to_running);
         result.exec = of(|round| round.exec);
         result.to_removed = of(|round| round.to_removed);
+        let tasks = tasks.remove(&kind).unwrap_or_default();
+        result.task = Summary::of(tasks.into_iter().map(milliseconds).collect());
         measured.insert(kind, result);
     }
     for contender in contenders {
@@ -101,7 +114,7 @@ async fn time(
 
 async fn round(contender: &Contender, number: u32) -> anyhow::Result<Round> {
     let begun = Instant::now();
-    let pod = contender.start(number).await?;
+    let (pod, sandbox) = contender.start(number).await?;
     let to_running = milliseconds(begun.elapsed());
     let begun = Instant::now();
     contender.exec(&pod).await?;
@@ -111,6 +124,7 @@ async fn round(contender: &Contender, number: u32) -> anyhow::Result<Round> {
     contender.remove(pod).await?;
     let to_removed = milliseconds(begun.elapsed());
     Ok(Round {
+        sandbox: milliseconds(sandbox),
         to_running,
         exec,
         to_removed,
@@ -133,7 +147,7 @@ async fn weigh(contender: &Contender, count: u32) -> anyhow::Result<Measured> {
     let mut pods = Vec::new();
     // Names differ from those of the timed rounds.
     for number in 0..count {
-        pods.push(contender.start(10_000 + number).await?);
+        pods.push(contender.start(10_000 + number).await?.0);
     }
     let started = watch.map(|watch| watch.take()).transpose()?;
     result.programs = started.map(|started| per_pod(started, count));
@@ -171,40 +185,23 @@ fn per_pod(started: Started, pods: u32) -> BTreeMap<String, f64> {
 /// A column of the table: its heading and the value in it.
 type Column = (&'static str, fn(&Measured) -> Option<&Summary>);
 
+/// Those of which there are aims beside others.
 const TIMES: [Column; 3] = [
     ("to running", |m| m.to_running.as_ref()),
     ("ExecSync", |m| m.exec.as_ref()),
     ("to removed", |m| m.to_removed.as_ref()),
 ];
 
+const SANDBOX: Column = ("RunPodSandbox", |m| m.sandbox.as_ref());
+
+/// The most that RunPodSandbox may take where nexcage starts containers of Proxmox itself, beside plain LXC.
+const DIRECTLY: f64 = 1.3;
+
 fn print(measured: &BTreeMap<Kind, Measured>) {
-    let mut rows = vec![vec![String::new()]];
-    for (heading, _) in TIMES {
-        rows[0].extend([format!("{heading} p50"), "p99".to_owned()]);
-    }
-    rows[0].extend(["private/pod p50", "daemon RSS", "with pods"].map(str::to_owned));
-    for (kind, result) in measured {
-        let mut row = vec![kind.to_string()];
-        for (_, value) in TIMES {
-            row.extend(
-                value(result)
-                    .iter()
-                    .flat_map(|s| [s.p50, s.p99])
-                    .map(|ms| format!("{ms:.1} ms")),
-            );
-        }
-        row.extend(result.private.iter().map(|s| format!("{:.2} MiB", s.p50)));
-        row.extend(
-            result
-                .daemon_rss
-                .iter()
-                .flatten()
-                .map(|mib| format!("{mib:.1} MiB")),
-        );
-        rows.push(row);
-    }
     println!();
-    report::table(&rows);
+    report::table(&times(measured));
+    println!();
+    report::table(&weights(measured));
     report::caution();
     for (kind, result) in measured {
         let mib = counted(&result.private_by_program, 2);
@@ -224,6 +221,45 @@ fn print(measured: &BTreeMap<Kind, Measured>) {
             aims(kind, ours, measured);
         }
     }
+    for kind in [Kind::NexcageProxmox, Kind::NexcageProxmoxApi] {
+        if let Some(ours) = measured.get(&kind) {
+            beside_plain(kind, ours, measured);
+        }
+    }
+}
+
+fn times(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {
+    let columns = [SANDBOX].into_iter().chain(TIMES);
+    let mut rows = vec![vec![String::new()]];
+    for (heading, _) in columns.clone() {
+        rows[0].extend([format!("{heading} p50"), "p99".to_owned()]);
+    }
+    for (kind, result) in measured {
+        let mut row = vec![kind.to_string()];
+        for (_, value) in columns.clone() {
+            row.extend(
+                value(result)
+                    .iter()
+                    .flat_map(|s| [s.p50, s.p99])
+                    .map(|ms| format!("{ms:.1} ms")),
+            );
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn weights(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {
+    let headings = ["", "private/pod p50", "daemon RSS", "with pods"];
+    let mut rows = vec![headings.map(str::to_owned).to_vec()];
+    for (kind, result) in measured {
+        let mut row = vec![kind.to_string()];
+        row.extend(result.private.iter().map(|s| format!("{:.2} MiB", s.p50)));
+        let rss = result.daemon_rss.iter().flatten();
+        row.extend(rss.map(|mib| format!("{mib:.1} MiB")));
+        rows.push(row);
+    }
+    rows
 }
 
 fn counted(by_program: &BTreeMap<String, f64>, decimals: usize) -> String {
@@ -249,5 +285,23 @@ fn aims(kind: Kind, ours: &Measured, measured: &BTreeMap<Kind, Measured>) {
     }
     if let Some(zfs) = ours.stats.as_ref().and_then(Stats::zfs_per_call) {
         report::aim("zfs processes per ListContainerStats", zfs, 1.0, "");
+    }
+}
+
+/// Pods as containers of Proxmox, beside the same with plain LXC.
+fn beside_plain(kind: Kind, ours: &Measured, measured: &BTreeMap<Kind, Measured>) {
+    println!("\n{kind}:");
+    let plain = measured.get(&Kind::Nexcage);
+    let plain = plain.and_then(|plain| plain.sandbox.as_ref());
+    if let Some((ours, plain)) = ours.sandbox.as_ref().zip(plain) {
+        let what = format!("RunPodSandbox, of that of {}", Kind::Nexcage);
+        let factor = ours.p50 / plain.p50;
+        match kind {
+            Kind::NexcageProxmox => report::aim(&what, factor, DIRECTLY, ""),
+            _ => report::fact(&what, factor, ""),
+        }
+    }
+    if let Some(task) = &ours.task {
+        report::fact("the simulator's task in it, p50", task.p50, " ms");
     }
 }

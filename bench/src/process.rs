@@ -56,13 +56,19 @@ pub(crate) fn first_line(program: &str, args: &[&str]) -> String {
 pub(crate) struct Server(Child);
 
 impl Server {
-    /// Starts `program`; what it says goes to `log`.
-    pub(crate) fn start(program: &str, args: &[&str], log: &Utf8Path) -> anyhow::Result<Self> {
+    /// Starts `program` with more environment variables; what it says goes to `log`.
+    pub(crate) fn start(
+        program: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        log: &Utf8Path,
+    ) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot make {log}"))?;
         let errors = file.try_clone().context("cannot duplicate the log")?;
         let child = command("setpriv")
             .args(["--pdeathsig", "KILL", program])
             .args(args)
+            .envs(environment.iter().copied())
             .stdout(file)
             .stderr(errors)
             .spawn()

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::contender::Kind;
 use crate::generate::{LARGE, LARGE_BYTES, LAYER_BYTES, LAYERS, TEN};
-use crate::nexcage::Nexcage;
+use crate::nexcage::{Ground, Nexcage};
 use crate::process::{command, run};
 use crate::stage::{self, Stage};
 use crate::summary::{Summary, mebibytes};
@@ -38,7 +38,14 @@ struct Pull {
 /// Measures, prints and keeps.
 pub(crate) async fn bench(run: &Run, rounds: u16) -> anyhow::Result<()> {
     let _stage = Stage::set()?;
-    let daemon = Nexcage::start(&run.nexcage, run.registry, &[]).await?;
+    let daemon = Nexcage::start(
+        Kind::Nexcage,
+        Ground::Plain,
+        &run.nexcage,
+        run.registry,
+        &[],
+    )
+    .await?;
     // What the allocator keeps after a pull counts as growth in all that follow.
     let idle = memory::status(daemon.pid(), "VmRSS")?;
     println!("{rounds} rounds, each by nexcage and by skopeo and umoci");

@@ -47,6 +47,11 @@ pub(crate) fn aim(what: &str, value: f64, most: f64, unit: &str) {
     println!("  {what}: {value:.2}{unit}, aim at most {most:.2}{unit}: {reached}");
 }
 
+/// Says something that there is no aim for.
+pub(crate) fn fact(what: &str, value: f64, unit: &str) {
+    println!("  {what}: {value:.2}{unit}");
+}
+
 /// Writes `<results>/<time>-<name>.json`: what was measured, and on what.
 pub(crate) fn keep(results: &Utf8Path, name: &str, measured: impl Serialize) -> anyhow::Result<()> {
     let now = jiff::Zoned::now();

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::contender::Kind;
-use crate::{network, sweep};
+use crate::{network, proxmox, sweep};
 
 /// Beginning of every name: directories, bridges, cgroups, LXC containers.
 pub(crate) const NAME: &str = "nxbench";
@@ -43,6 +43,11 @@ pub(crate) fn root(kind: Kind) -> Utf8PathBuf {
 /// Directory of a contender for sockets, mounts and namespaces. Short, since paths of sockets are limited.
 pub(crate) fn run(kind: Kind) -> Utf8PathBuf {
     Utf8Path::new(RUN).join(kind.index().to_string())
+}
+
+/// Where a contender's LXC containers are.
+pub(crate) fn lxc_path(kind: Kind) -> Utf8PathBuf {
+    root(kind).join("lxc")
 }
 
 /// Where a contender's pods have their logs.
@@ -104,9 +109,7 @@ impl Drop for Stage {
 
 fn sweep_all() -> anyhow::Result<()> {
     let bridges = Kind::ALL.map(network::bridge);
-    sweep::sweep(
-        NAME,
-        &[ROOT, RUN, LXC_LOCKS].map(Utf8PathBuf::from),
-        &bridges,
-    )
+    let dirs = [ROOT, RUN, LXC_LOCKS].map(Utf8PathBuf::from);
+    let files: Vec<_> = Kind::ALL.into_iter().flat_map(proxmox::locks).collect();
+    sweep::sweep(NAME, &dirs, &files, &bridges)
 }

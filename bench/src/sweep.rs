@@ -9,8 +9,13 @@ use rustix::process::Signal;
 
 use crate::{process, stage};
 
-/// Ends processes, unmounts, and removes links, cgroups and directories that carry the name.
-pub(crate) fn sweep(name: &str, dirs: &[Utf8PathBuf], bridges: &[String]) -> anyhow::Result<()> {
+/// Ends processes, unmounts, and removes links, cgroups and directories that carry the name, and files of others' directories.
+pub(crate) fn sweep(
+    name: &str,
+    dirs: &[Utf8PathBuf],
+    files: &[Utf8PathBuf],
+    bridges: &[String],
+) -> anyhow::Result<()> {
     process::until("all processes of the benchmark are gone", || {
         let left = processes(name, dirs);
         left.iter()
@@ -38,6 +43,10 @@ pub(crate) fn sweep(name: &str, dirs: &[Utf8PathBuf], bridges: &[String]) -> any
         process::until(&format!("{cgroup} is removed"), || {
             Ok(fs::remove_dir(cgroup).is_ok() || !cgroup.exists())
         })?;
+    }
+    // Known by what is in the directories.
+    for file in files.iter().filter(|file| file.exists()) {
+        fs::remove_file(file).with_context(|| format!("cannot remove {file}"))?;
     }
     for dir in dirs.iter().filter(|dir| dir.exists()) {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {dir}"))?;

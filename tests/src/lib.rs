@@ -44,4 +44,5 @@ pub use foreign::Foreign;
 pub use machine::Machine;
 pub use proxmox::Place;
 pub use proxmox::Proxmox;
+pub use proxmox::Task;
 pub use workload::Pod;

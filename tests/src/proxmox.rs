@@ -1,10 +1,12 @@
-//! A Proxmox VE node for one test: the simulator, in the machine's own directories.
+//! A Proxmox VE node for one test, or for a benchmark: the simulator, in directories of their own.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -22,16 +24,32 @@ pub(crate) const NODE: &str = "pve1";
 /// Seconds that a command of Proxmox may take: it may wait ten for a lock.
 const PATIENCE: u64 = 60;
 
-/// How many numbers pods may have.
+/// How many numbers pods of a test may have: few, so that all of them are tried.
 const NUMBERS: u32 = 100;
+
+/// Numbers that simulated nodes take theirs from: locks of containers are in a directory of the whole machine.
+const ALL_NUMBERS: Range<u32> = 1_000_000..91_000_000;
+
+/// Where dpkg is told that its database is.
+const DPKG_DATABASE: &str = "DPKG_ADMINDIR";
 
 /// A simulated node. Dropping it ends the simulator as a power cut would; containers run on.
 #[derive(Debug)]
 pub struct Proxmox {
+    program: Utf8PathBuf,
     simulator: Child,
     place: Place,
     port: u16,
-    first: u32,
+    vmids: Range<u32>,
+}
+
+/// Something that Proxmox did in the background.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// When its log was made, which is the first that its process does.
+    pub begun: SystemTime,
+    /// From then to the last line of its log. The kernel's clock for files has steps of some milliseconds.
+    pub took: Duration,
 }
 
 /// Where a simulated node is on a machine.
@@ -53,14 +71,24 @@ impl Proxmox {
     ///
     /// If it does not serve.
     pub fn start(machine: &Machine) -> anyhow::Result<Self> {
-        let packages = machine.temporary_directory().join("dpkg");
-        install_pve_container(&packages)?;
-        machine.set_environment("DPKG_ADMINDIR", packages.as_str());
+        let (name, value) = Self::packages(&machine.temporary_directory().join("dpkg"))?;
+        machine.set_environment(name, &value);
         Self::start_in(Place {
             directory: machine.root().join(DIRECTORY),
             mount: machine.root().join("pve"),
             lxc_path: machine.lxc_dir(),
         })
+    }
+
+    /// Makes a database of dpkg with the package by whose version nexcage knows what Proxmox can do, pve-container 6.1.10. Gives the
+    /// environment variable that makes a daemon ask there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn packages(directory: &Utf8Path) -> anyhow::Result<(&'static str, String)> {
+        install_pve_container(directory)?;
+        Ok((DPKG_DATABASE, directory.to_string()))
     }
 
     /// Starts one anywhere.
@@ -69,12 +97,21 @@ impl Proxmox {
     ///
     /// If it does not serve.
     pub fn start_in(place: Place) -> anyhow::Result<Self> {
+        Self::start_program(tools::proxmox_sim()?, place, NUMBERS)
+    }
+
+    /// Starts one anywhere, by this build of the simulator, for this many pods.
+    ///
+    /// # Errors
+    ///
+    /// If it does not serve.
+    pub fn start_program(program: Utf8PathBuf, place: Place, numbers: u32) -> anyhow::Result<Self> {
         let mount = &place.mount;
         fs::create_dir_all(mount).with_context(|| format!("cannot make {mount}"))?;
         let port = free_port()?;
         let mut simulator = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
-            .arg(tools::proxmox_sim()?)
+            .arg(&program)
             .args(["--dir", place.directory.as_str(), "serve", "--node", NODE])
             .args(["--mount", mount.as_str()])
             .args(["--lxc-path", place.lxc_path.as_str()])
@@ -90,11 +127,11 @@ impl Proxmox {
             .context("cannot read what the simulator says")?;
         ensure!(line.trim() == "ready", "the simulator says {line:?}");
         Ok(Self {
+            program,
             simulator,
             place,
             port,
-            // Locks of containers are in a directory of the whole machine.
-            first: 1_000_000 + NUMBERS * rand::random_range(0..900_000),
+            vmids: some(numbers),
         })
     }
 
@@ -108,20 +145,7 @@ impl Proxmox {
         if !token_file.exists() {
             self.make_token(&token_file)?;
         }
-        Ok(json!({
-            "default_backend": "proxmox",
-            "runtime_handlers": { "lxc": { "backend": "lxc" }, "host": { "backend": "host" } },
-            "proxmox": {
-                "node": NODE,
-                "pve_dir": self.place.mount,
-                "lxc_path": self.place.lxc_path,
-                "vmids": { "first": self.first, "last": self.first + NUMBERS - 1 },
-                "start": start,
-                "api_url": self.api_url(),
-                "ca_file": self.ca_file(),
-                "token_file": token_file,
-            },
-        }))
+        Ok(self.place.config(start, self.port, self.pods()))
     }
 
     /// What docs/proxmox.md tells administrators to do.
@@ -192,37 +216,30 @@ impl Proxmox {
     }
 
     fn run(&self, command: &str, arguments: &[&str]) -> anyhow::Result<Output> {
-        let simulator = tools::proxmox_sim()?;
         let all = [
             &["--dir", self.place.directory.as_str(), command],
             arguments,
         ]
         .concat();
-        process::run(simulator.as_str(), &all, PATIENCE)
+        process::run(self.program.as_str(), &all, PATIENCE)
     }
 
     /// The API's address.
     #[must_use]
     pub fn api_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        api_url(self.port)
     }
 
     /// The authority of the API's certificate.
     #[must_use]
     pub fn ca_file(&self) -> Utf8PathBuf {
-        self.place.mount.join("pve-root-ca.pem")
+        self.place.ca_file()
     }
 
     /// The daemon's token, once there is a configuration.
     #[must_use]
     pub fn token_file(&self) -> Utf8PathBuf {
-        self.place.directory.join("nexcage-token")
-    }
-
-    /// The first number that a pod may have.
-    #[must_use]
-    pub fn first(&self) -> u32 {
-        self.first
+        self.place.token_file()
     }
 
     /// The jobs of the cluster, if there are any.
@@ -233,8 +250,8 @@ impl Proxmox {
 
     /// The numbers that pods may have.
     #[must_use]
-    pub fn pods(&self) -> std::ops::Range<u32> {
-        self.first..self.first + NUMBERS
+    pub fn pods(&self) -> Range<u32> {
+        self.vmids.clone()
     }
 
     /// Where it is.
@@ -275,6 +292,95 @@ impl Proxmox {
     pub fn directories(&self) -> anyhow::Result<Vec<u32>> {
         numbers_in(&self.place.lxc_path, |name| Some(name))
     }
+
+    /// Tasks of this type that have ended, such as `vzstart`, in the order of their beginnings; none where the file system does not know when a
+    /// file was made.
+    ///
+    /// # Errors
+    ///
+    /// If their logs cannot be read.
+    pub fn tasks(&self, kind: &str) -> anyhow::Result<Vec<Task>> {
+        let directory = self.place.directory.join("tasks");
+        let mut tasks = Vec::new();
+        // As Proxmox keeps logs: in one of 16 directories, by name.
+        for below in entries(&directory)? {
+            for log in entries(&below)? {
+                let name = log.file_name().unwrap_or_default();
+                if name.split(':').nth(5) == Some(kind) {
+                    tasks.extend(task(&log)?);
+                }
+            }
+        }
+        tasks.sort_by_key(|task: &Task| task.begun);
+        Ok(tasks)
+    }
+}
+
+impl Place {
+    /// The sections of the daemon's configuration, of a node that is here; its API has this port. `start` is `direct` or `api`.
+    #[must_use]
+    pub fn config(&self, start: &str, port: u16, vmids: Range<u32>) -> Value {
+        json!({
+            "default_backend": "proxmox",
+            "runtime_handlers": { "lxc": { "backend": "lxc" }, "host": { "backend": "host" } },
+            "proxmox": {
+                "node": NODE,
+                "pve_dir": self.mount,
+                "lxc_path": self.lxc_path,
+                "vmids": { "first": vmids.start, "last": vmids.end - 1 },
+                "start": start,
+                "api_url": api_url(port),
+                "ca_file": self.ca_file(),
+                "token_file": self.token_file(),
+            },
+        })
+    }
+
+    fn ca_file(&self) -> Utf8PathBuf {
+        self.mount.join("pve-root-ca.pem")
+    }
+
+    fn token_file(&self) -> Utf8PathBuf {
+        self.directory.join("nexcage-token")
+    }
+}
+
+fn api_url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+/// What is in a directory; nothing if there is none.
+fn entries(directory: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = directory
+        .read_dir_utf8()
+        .with_context(|| format!("cannot list {directory}"))?;
+    Ok(entries
+        .flatten()
+        .map(camino::Utf8DirEntry::into_path)
+        .collect())
+}
+
+/// The task that has this log, if it has ended.
+fn task(log: &Utf8Path) -> anyhow::Result<Option<Task>> {
+    let text = fs::read_to_string(log).with_context(|| format!("cannot read {log}"))?;
+    let last = text.lines().next_back().unwrap_or_default();
+    if !last.starts_with("TASK ") {
+        return Ok(None);
+    }
+    let metadata = log
+        .metadata()
+        .with_context(|| format!("cannot examine {log}"))?;
+    let Ok(begun) = metadata.created() else {
+        return Ok(None);
+    };
+    let ended = metadata
+        .modified()
+        .with_context(|| format!("cannot examine {log}"))?;
+    let took = ended.duration_since(begun).unwrap_or_default();
+    Ok(Some(Task { begun, took }))
 }
 
 impl Drop for Proxmox {
@@ -306,7 +412,7 @@ fn numbers_in(
 }
 
 /// A database of dpkg with one package.
-fn install_pve_container(directory: &Utf8PathBuf) -> anyhow::Result<()> {
+fn install_pve_container(directory: &Utf8Path) -> anyhow::Result<()> {
     let status = "Package: pve-container\nStatus: install ok installed\nMaintainer: nobody\n\
         Architecture: all\nVersion: 6.1.10\nDescription: none\n";
     for below in ["info", "updates"] {
@@ -320,10 +426,48 @@ fn install_pve_container(directory: &Utf8PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// So many numbers that hardly anybody else takes.
+fn some(numbers: u32) -> Range<u32> {
+    let ranges = (ALL_NUMBERS.end - ALL_NUMBERS.start) / numbers;
+    let first = ALL_NUMBERS.start + numbers * rand::random_range(0..ranges);
+    first..first + numbers
+}
+
 fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
     match listener.local_addr() {
         Ok(address) => Ok(address.port()),
         Err(error) => bail!("a socket has no address: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_many_as_wanted_and_real_ones() {
+        for numbers in [100, 1000] {
+            let some = some(numbers);
+            assert_eq!(some.end - some.start, numbers);
+            assert!(some.start >= ALL_NUMBERS.start && some.end <= ALL_NUMBERS.end);
+        }
+    }
+
+    #[test]
+    fn tasks_are_told_by_their_logs() {
+        let name = format!("nexcage-tests-{}", rand::random::<u64>());
+        let directory = Utf8PathBuf::try_from(std::env::temp_dir().join(name)).unwrap();
+        fs::create_dir(&directory).unwrap();
+        let log = directory.join("log");
+        fs::write(&log, "working\n").unwrap();
+        let running = task(&log).unwrap();
+        let begun = log.metadata().unwrap().created().ok();
+        fs::write(&log, "working\nTASK OK\n").unwrap();
+        let ended = task(&log).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(running.is_none());
+        // Not on every file system.
+        assert_eq!(ended.map(|task| task.begun), begun);
     }
 }

@@ -8,6 +8,7 @@
 mod tools;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -104,23 +105,26 @@ impl Floor {
         })
     }
 
-    /// From nothing to a running container.
-    pub(crate) fn start(&self, number: u32) -> anyhow::Result<Pod> {
+    /// From nothing to a running container. Says how long it took until there was all that RunPodSandbox makes.
+    pub(crate) fn start(&self, number: u32) -> anyhow::Result<(Pod, Duration)> {
+        let begun = Instant::now();
         let name = format!("{}-floor-{number}", stage::NAME);
         let dir = self.run.join("pods").join(&name);
         make(&dir)?;
         let init = self.start_lxc(&name)?;
         self.cni("ADD", &name, init)?;
         files(&dir, &name)?;
+        let sandbox = begun.elapsed();
         let bundle = self.bundle(&name, &dir, init)?;
         let app = self.create(&name, &dir, &bundle)?;
         run(self.crun().args(["start", &name]))?;
-        Ok(Pod {
+        let pod = Pod {
             name,
             dir,
             init,
             app,
-        })
+        };
+        Ok((pod, sandbox))
     }
 
     /// Runs a command in the container.

@@ -14,6 +14,9 @@ use crate::{deps, images};
 /// The program that measures.
 const BENCH: &str = "nexcage-bench";
 
+/// The package and the program that some contenders take for Proxmox VE. A release like all that is measured.
+const PROXMOX_SIM: (&str, &str) = ("nexcage-proxmox-sim", "proxmox-sim");
+
 /// What others are measured by.
 const PACKAGES: [(&str, &str); 4] = [
     ("containerd", "what pods are compared with"),
@@ -25,12 +28,12 @@ const PACKAGES: [(&str, &str); 4] = [
 /// What there is to measure.
 #[derive(Subcommand)]
 pub(crate) enum What {
-    /// Pods beside containerd's, and beside the same steps by hand: times and memory.
+    /// Pods beside containerd's, and beside the same steps by hand, also as containers of a simulated Proxmox: times and memory.
     Pods {
         /// Measured rounds, and pods at one time when memory is measured.
         #[arg(long, default_value_t = 50)]
         count: u16,
-        /// Only these: nexcage, nexcage-zfs, containerd, floor.
+        /// Only these: nexcage, nexcage-zfs, nexcage-proxmox, nexcage-proxmox-api, containerd, floor.
         #[arg(long = "only", value_name = "CONTENDER")]
         only: Vec<String>,
         /// The ZFS pool of nexcage-zfs, in which a dataset is made for the time being.
@@ -64,26 +67,34 @@ pub(crate) fn bench(what: &What) -> anyhow::Result<()> {
     deps::install_packages()?;
     match what {
         What::Pods { count, only, pool } => {
+            let programs = prepare()?;
+            let simulator = programs.join(PROXMOX_SIM.1);
             let mut measure = vec!["pods".to_owned(), format!("--count={count}")];
+            measure.push(format!("--proxmox-sim={simulator}"));
             measure.extend(only.iter().map(|contender| format!("--only={contender}")));
             measure.extend(pool.iter().map(|pool| format!("--pool={pool}")));
-            here(&measure, |_| images::storage())
+            here(&programs, &measure, |_| images::storage())
         }
         What::Pull { rounds } => {
             let measure = ["pull".to_owned(), format!("--rounds={rounds}")];
-            here(&measure, storage::large_images)
+            here(&prepare()?, &measure, storage::large_images)
         }
         What::Node { count, at_once } => node::measure(&build()?, *count, *at_once),
     }
 }
 
-/// On this machine, with a registry whose storage the program may help to make.
+/// Installs and builds what is measured on this machine.
+fn prepare() -> anyhow::Result<Utf8PathBuf> {
+    deps::install(&PACKAGES)?;
+    build()
+}
+
+/// On this machine, with what is in `programs`, and with a registry whose storage the program may help to make.
 fn here(
+    programs: &Utf8Path,
     measure: &[String],
     storage: impl FnOnce(&Utf8Path) -> anyhow::Result<Utf8PathBuf>,
 ) -> anyhow::Result<()> {
-    deps::install(&PACKAGES)?;
-    let programs = build()?;
     let bench = programs.join(BENCH);
     let registry = Registry::start(&storage(&bench)?, Access::ReadOnly)?;
     run(command(bench)
@@ -93,7 +104,7 @@ fn here(
         .args(["--results", target().join("bench").as_str()]))
 }
 
-/// Builds the daemon and the benchmark for speed, and says in which directory they are.
+/// Builds the daemon, the simulator and the benchmark for speed, and says in which directory they are.
 fn build() -> anyhow::Result<Utf8PathBuf> {
     run(cargo()
         .args([
@@ -101,6 +112,8 @@ fn build() -> anyhow::Result<Utf8PathBuf> {
             "--release",
             "--package",
             "nexcage",
+            "--package",
+            PROXMOX_SIM.0,
             "--package",
             BENCH,
         ])
