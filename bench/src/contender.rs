@@ -173,6 +173,23 @@ impl Contender {
         }
     }
 
+    /// What tells a pod's processes from all others: ids and names that stand in their command lines.
+    pub(crate) async fn marks(&self, pod: &Pod) -> anyhow::Result<Vec<String>> {
+        Ok(match (self, pod) {
+            (Self::Nexcage(daemon), Pod::Cri(pod)) => {
+                let lxc = daemon.client.lxc_container(pod).await?;
+                // Of a Proxmox container it is a number, and an argument of its own.
+                vec![
+                    pod.sandbox.clone(),
+                    pod.container.clone(),
+                    format!(" {lxc}"),
+                ]
+            }
+            (_, Pod::Cri(pod)) => vec![pod.sandbox.clone(), pod.container.clone()],
+            (_, Pod::Floor(pod)) => vec![pod.name.clone()],
+        })
+    }
+
     /// Runs a command in the container and waits for it.
     pub(crate) async fn exec(&self, pod: &Pod) -> anyhow::Result<()> {
         match (self, pod) {
@@ -212,13 +229,5 @@ impl Pod {
         process::until("the container is ready", || {
             Ok(fs::read_to_string(log).is_ok_and(|text| text.contains("ready")))
         })
-    }
-
-    /// What tells its processes from all others: ids that stand in their command lines.
-    pub(crate) fn marks(&self) -> Vec<String> {
-        match self {
-            Self::Cri(pod) => vec![pod.sandbox.clone(), pod.container.clone()],
-            Self::Floor(pod) => vec![pod.name.clone()],
-        }
     }
 }

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use nexcage_cri_api::v1 as api;
 use nexcage_cri_api::v1::image_service_client::ImageServiceClient;
 use nexcage_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -196,6 +197,26 @@ impl Client {
             answer.exit_code
         );
         Ok(())
+    }
+
+    /// What LXC calls the pod's container, which nexcage tells with PodSandboxStatus.
+    pub(crate) async fn lxc_container(&self, pod: &Pod) -> anyhow::Result<String> {
+        let request = api::PodSandboxStatusRequest {
+            pod_sandbox_id: pod.sandbox.clone(),
+            verbose: true,
+        };
+        let answer = self
+            .runtime
+            .clone()
+            .pod_sandbox_status(request)
+            .await
+            .context("PodSandboxStatus")?
+            .into_inner();
+        let info = answer.info.get("info").map_or("", String::as_str);
+        let info: Value = serde_json::from_str(info).context("PodSandboxStatus has no info")?;
+        let name = info["container"].as_str();
+        name.map(str::to_owned)
+            .with_context(|| format!("a pod without LXC container: {info}"))
     }
 
     /// ListContainerStats of everything; how many there are.

@@ -124,7 +124,8 @@ fn config(kind: Kind, sections: &Value, registry: SocketAddr) -> Value {
     let mut config = json!({
         "lxc_path": stage::lxc_path(kind),
         "kubernetes": { "cri_socket": run.join("nexcage.sock") },
-        "lxc": { "name_prefix": format!("{}-", stage::NAME) },
+        // Its own: a daemon removes what carries its prefix and is of no pod that it knows.
+        "lxc": { "name_prefix": format!("{}{}-", stage::NAME, kind.index()) },
         "sandbox": { "netns_dir": run.join("netns") },
         "storage": { "driver": "overlay", "root": root.join("state"), "run_dir": run },
         "network": { "conf_dir": root.join("cni.d"), "plugin_dirs": ["/usr/lib/cni"] },
