@@ -80,7 +80,7 @@ fn the_doctor_knows_the_cluster_with_and_without_quorum() {
 #[test]
 fn the_doctor_names_backup_jobs_that_would_take_pods() {
     Node::test("direct", |node| {
-        let (jobs, first) = (node.proxmox.jobs_file(), node.proxmox.first());
+        let (jobs, first) = (node.proxmox.jobs_file(), node.proxmox.pods().start);
         let none = line(node, "backups")?;
         ensure!(none["state"] == "ok", "without a job: {none}");
 
