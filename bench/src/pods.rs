@@ -237,16 +237,18 @@ fn times(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {
     for (kind, result) in measured {
         let mut row = vec![kind.to_string()];
         for (_, value) in columns.clone() {
-            row.extend(
-                value(result)
-                    .iter()
-                    .flat_map(|s| [s.p50, s.p99])
-                    .map(|ms| format!("{ms:.1} ms")),
-            );
+            row.extend(cells(value(result)));
         }
         rows.push(row);
     }
     rows
+}
+
+/// The median and the 99th percentile; empty if it was not measured, so that what comes after stays in its columns.
+fn cells(summary: Option<&Summary>) -> [String; 2] {
+    summary.map_or_else(Default::default, |summary| {
+        [summary.p50, summary.p99].map(|ms| format!("{ms:.1} ms"))
+    })
 }
 
 fn weights(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {
@@ -308,5 +310,22 @@ fn beside_plain(kind: Kind, ours: &Measured, measured: &BTreeMap<Kind, Measured>
 fn aim_of_memory(ours: &Measured) {
     if let Some(private) = &ours.private {
         report::aim("private memory per pod", private.p50, 1.0, " MiB");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_takes_its_place_in_the_table() {
+        let measured = Measured {
+            to_removed: Summary::of(vec![7.0]),
+            ..Measured::default()
+        };
+        let rows = times(&[(Kind::Floor, measured)].into());
+        assert_eq!(rows[1].len(), rows[0].len());
+        assert_eq!(rows[1].last().unwrap(), "7.0 ms");
+        assert_eq!(rows[1][1], "");
     }
 }
