@@ -56,6 +56,7 @@ const PACKAGES: &[&str] = &[
     "procps",
     // critest calls apparmor_parser through it.
     "sudo",
+    "logrotate",
     "jq",
     "strace",
     "less",

@@ -70,6 +70,7 @@ const PROGRAMS: &[(&str, &str)] = &[("usr/local/sbin/node-pool", include_str!("f
 const MASKED: &[&str] = &[
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "logrotate.timer",
     // Only started to be compared with.
     "containerd.service",
     "docker-registry.service",
