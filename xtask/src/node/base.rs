@@ -57,6 +57,8 @@ const PACKAGES: &[&str] = &[
     // critest calls apparmor_parser through it.
     "sudo",
     "logrotate",
+    // The tests of idmapped mounts make file systems of their own.
+    "xfsprogs",
     "jq",
     "strace",
     "less",
