@@ -1,5 +1,7 @@
 //! Debian's packages, unpacked and configured: what takes minutes, and changes rarely.
 
+use std::process::Command;
+
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -96,7 +98,7 @@ fn make(dir: &Utf8Path) -> anyhow::Result<()> {
         "installing the node's packages and building OpenZFS for its kernel: five minutes, once"
     );
     let root = dir.join("root");
-    run(command("mmdebstrap")
+    run(contained("mmdebstrap")
         .args(["--variant=minbase", "--mode=root", "--format=directory"])
         .args(["--quiet", &format!("--components={COMPONENTS}")])
         .arg(format!("--include={}", PACKAGES.join(",")))
@@ -106,6 +108,19 @@ fn make(dir: &Utf8Path) -> anyhow::Result<()> {
         )
         .args([SUITE, root.as_str(), MIRROR]))?;
     has_zfs(&root)
+}
+
+/// A command whose mounts and processes end with this chore, however it ends.
+///
+/// mmdebstrap, killed or left alone, leaves `/proc` and `/sys` mounted in a tree that the next build is going to remove,
+/// and a package manager at work there.
+fn contained(program: &str) -> Command {
+    let mut contained = command("setpriv");
+    contained
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(program);
+    contained
 }
 
 /// dkms reports a module that does not compile and goes on.
