@@ -23,6 +23,9 @@ const SLOWER: f64 = 2.0;
 /// One pod in so many has a container, and with it a root filesystem: emulated, one more program takes its time.
 const WITH_CONTAINER: u32 = 4;
 
+/// Requests at one time: kubelet, too, has a worker for each pod, and the node has two processors.
+const WORKERS: u32 = 2;
+
 #[test]
 fn many_pods_leave_nothing_and_do_not_slow_down() {
     Node::test(|_| {
@@ -61,9 +64,50 @@ fn many_pods_leave_nothing_and_do_not_slow_down() {
 /// Makes pods until all of them run, removes them, and tells how long each took to be made.
 async fn come_and_go(round: u32, pods: u32) -> anyhow::Result<Vec<Duration>> {
     let mut client = Client::connect_to(Node::socket()).await?;
-    let mut times = Vec::new();
     let begun = Instant::now();
-    for number in 0..pods {
+    let making = (0..WORKERS).map(|worker| {
+        let numbers = (worker..pods).step_by(WORKERS as usize);
+        tokio::spawn(make(round, numbers))
+    });
+    let mut times = Vec::new();
+    for made in making.collect::<Vec<_>>() {
+        times.extend(made.await??);
+    }
+    // In the order in which they were made.
+    times.sort();
+    let made = begun.elapsed();
+    let list = client
+        .runtime
+        .list_pod_sandbox(ListPodSandboxRequest::default())
+        .await?;
+    let list = list.into_inner().items.into_iter().map(|pod| pod.id);
+    let list: Vec<_> = list.collect();
+    ensure!(
+        list.len() == pods as usize,
+        "{} pods are listed, {pods} were made",
+        list.len()
+    );
+    let removing = list
+        .chunks(list.len().div_ceil(WORKERS as usize))
+        .map(|pods| tokio::spawn(remove(pods.to_vec())));
+    for removed in removing.collect::<Vec<_>>() {
+        removed.await??;
+    }
+    println!(
+        "round {round}: {pods} pods made in {made:.0?}, all gone after {:.0?}",
+        begun.elapsed()
+    );
+    Ok(times.into_iter().map(|(_, took)| took).collect())
+}
+
+/// Makes these pods one after another; tells when each was begun, and how long it took.
+async fn make(
+    round: u32,
+    numbers: impl Iterator<Item = u32>,
+) -> anyhow::Result<Vec<(Instant, Duration)>> {
+    let mut client = Client::connect_to(Node::socket()).await?;
+    let mut times = Vec::new();
+    for number in numbers {
         let begun = Instant::now();
         let request = RunPodSandboxRequest {
             config: Some(config(&format!("churn-{round}-{number}"))),
@@ -71,40 +115,32 @@ async fn come_and_go(round: u32, pods: u32) -> anyhow::Result<Vec<Duration>> {
         };
         let pod = client.runtime.run_pod_sandbox(request).await;
         let pod = pod.with_context(|| format!("pod {number} of round {round}"))?;
-        times.push(begun.elapsed());
-        if number % WITH_CONTAINER == 0 {
+        times.push((begun, begun.elapsed()));
+        // One in so many of each worker's.
+        if (number / WORKERS).is_multiple_of(WITH_CONTAINER) {
             let pod = pod.into_inner().pod_sandbox_id;
             start_container(&mut client, pod)
                 .await
                 .with_context(|| format!("in pod {number} of round {round}"))?;
         }
     }
-    let made = begun.elapsed();
-    let list = client
-        .runtime
-        .list_pod_sandbox(ListPodSandboxRequest::default())
-        .await?;
-    let list = list.into_inner().items;
-    ensure!(
-        list.len() == pods as usize,
-        "{} pods are listed, {pods} were made",
-        list.len()
-    );
-    for pod in list {
+    Ok(times)
+}
+
+/// Stops and removes these pods one after another.
+async fn remove(pods: Vec<String>) -> anyhow::Result<()> {
+    let mut client = Client::connect_to(Node::socket()).await?;
+    for pod in pods {
         let stop = StopPodSandboxRequest {
-            pod_sandbox_id: pod.id.clone(),
+            pod_sandbox_id: pod.clone(),
         };
         client.runtime.stop_pod_sandbox(stop).await?;
         let remove = RemovePodSandboxRequest {
-            pod_sandbox_id: pod.id,
+            pod_sandbox_id: pod,
         };
         client.runtime.remove_pod_sandbox(remove).await?;
     }
-    println!(
-        "round {round}: {pods} pods made in {made:.0?}, all gone after {:.0?}",
-        begun.elapsed()
-    );
-    Ok(times)
+    Ok(())
 }
 
 async fn start_container(client: &mut Client, pod: String) -> anyhow::Result<()> {
