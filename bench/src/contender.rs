@@ -5,13 +5,14 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 
 use crate::containerd::Containerd;
 use crate::dataset::Dataset;
 use crate::floor::Floor;
 use crate::nexcage::{Ground, Nexcage};
 use crate::proxmox::Node;
-use crate::{Contest, cri, floor, process};
+use crate::{Contest, cri, floor, process, stage};
 
 /// The contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -194,7 +195,9 @@ impl Contender {
     pub(crate) async fn exec(&self, pod: &Pod) -> anyhow::Result<()> {
         match (self, pod) {
             (Self::Floor(floor), Pod::Floor(pod)) => floor.exec(pod),
-            (_, Pod::Cri(pod)) if let Some(client) = self.client() => client.exec(pod).await,
+            (_, Pod::Cri(pod)) if let Some(client) = self.client() => {
+                client.exec(pod, &stage::EXEC).await
+            }
             _ => unreachable!("a pod goes back to who made it"),
         }
     }
@@ -219,15 +222,19 @@ impl Contender {
 }
 
 impl Pod {
-    /// Waits until the container can be asked to end. A signal that comes before that is lost on the first process of a
-    /// PID namespace.
+    /// Waits until the container can be asked to end.
     pub(crate) fn wait_until_ready(&self) -> anyhow::Result<()> {
-        let log = match self {
-            Self::Cri(pod) => &pod.log,
-            Self::Floor(pod) => &pod.log(),
-        };
-        process::until("the container is ready", || {
-            Ok(fs::read_to_string(log).is_ok_and(|text| text.contains("ready")))
-        })
+        match self {
+            Self::Cri(pod) => wait_until_ready(&pod.log, 1),
+            Self::Floor(pod) => wait_until_ready(&pod.log(), 1),
+        }
     }
+}
+
+/// Waits until containers have said in their log so many times that they can be asked to end. A signal that comes before that is
+/// lost on the first process of a PID namespace.
+pub(crate) fn wait_until_ready(log: &Utf8Path, times: usize) -> anyhow::Result<()> {
+    process::until("the container is ready", || {
+        Ok(fs::read_to_string(log).is_ok_and(|text| text.matches("ready").count() >= times))
+    })
 }

@@ -38,6 +38,9 @@ pub(crate) struct Pod {
     pub(crate) sandbox: String,
     pub(crate) container: String,
     pub(crate) log: Utf8PathBuf,
+    number: u32,
+    /// How often its container has been made anew.
+    attempt: u32,
 }
 
 impl Client {
@@ -140,7 +143,7 @@ impl Client {
         let config = self.pod(number);
         let log = Utf8Path::new(&config.log_directory).join(LOG);
         let request = api::RunPodSandboxRequest {
-            config: Some(config.clone()),
+            config: Some(config),
             ..Default::default()
         };
         let begun = Instant::now();
@@ -151,37 +154,74 @@ impl Client {
             .into_inner()
             .pod_sandbox_id;
         let took = begun.elapsed();
-        let request = api::CreateContainerRequest {
-            pod_sandbox_id: sandbox.clone(),
-            config: Some(container()),
-            sandbox_config: Some(config),
+        let mut pod = Pod {
+            sandbox,
+            container: String::new(),
+            log,
+            number,
+            attempt: 0,
         };
-        let container = runtime
-            .create_container(request)
-            .await
+        self.start_container(&mut pod).await?;
+        Ok((pod, took))
+    }
+
+    /// Stops the pod's container and starts another in its place, as kubelet does. Says how long StopContainer took, and how
+    /// long CreateContainer and StartContainer did. The old one is removed after that.
+    pub(crate) async fn restart(&self, pod: &mut Pod) -> anyhow::Result<[Duration; 2]> {
+        let old = pod.container.clone();
+        let begun = Instant::now();
+        self.stop_container(&old).await?;
+        let stop = begun.elapsed();
+        pod.attempt += 1;
+        let begun = Instant::now();
+        self.start_container(pod).await?;
+        let start = begun.elapsed();
+        self.remove_container(&old).await?;
+        Ok([stop, start])
+    }
+
+    /// CreateContainer and StartContainer, of what is to be the pod's container.
+    async fn start_container(&self, pod: &mut Pod) -> anyhow::Result<()> {
+        let mut runtime = self.runtime.clone();
+        let request = api::CreateContainerRequest {
+            pod_sandbox_id: pod.sandbox.clone(),
+            config: Some(container(pod.attempt)),
+            sandbox_config: Some(self.pod(pod.number)),
+        };
+        let container = runtime.create_container(request).await;
+        pod.container = container
             .context("CreateContainer")?
             .into_inner()
             .container_id;
         let request = api::StartContainerRequest {
-            container_id: container.clone(),
+            container_id: pod.container.clone(),
         };
-        runtime
-            .start_container(request)
-            .await
-            .context("StartContainer")?;
-        let pod = Pod {
-            sandbox,
-            container,
-            log,
-        };
-        Ok((pod, took))
+        let started = runtime.start_container(request).await;
+        started.map(drop).context("StartContainer")
     }
 
-    /// ExecSync.
-    pub(crate) async fn exec(&self, pod: &Pod) -> anyhow::Result<()> {
+    async fn stop_container(&self, container: &str) -> anyhow::Result<()> {
+        let request = api::StopContainerRequest {
+            container_id: container.to_owned(),
+            timeout: GRACE,
+        };
+        let stopped = self.runtime.clone().stop_container(request).await;
+        stopped.map(drop).context("StopContainer")
+    }
+
+    async fn remove_container(&self, container: &str) -> anyhow::Result<()> {
+        let request = api::RemoveContainerRequest {
+            container_id: container.to_owned(),
+        };
+        let removed = self.runtime.clone().remove_container(request).await;
+        removed.map(drop).context("RemoveContainer")
+    }
+
+    /// ExecSync of a command that has to succeed.
+    pub(crate) async fn exec(&self, pod: &Pod, command: &[&str]) -> anyhow::Result<()> {
         let request = api::ExecSyncRequest {
             container_id: pod.container.clone(),
-            cmd: stage::EXEC.map(str::to_owned).into(),
+            cmd: command.iter().map(|&word| word.to_owned()).collect(),
             timeout: GRACE,
         };
         let answer = self
@@ -193,7 +233,7 @@ impl Client {
             .into_inner();
         ensure!(
             answer.exit_code == 0,
-            "ExecSync: exit code {}",
+            "ExecSync of {command:?}: exit code {}",
             answer.exit_code
         );
         Ok(())
@@ -236,21 +276,8 @@ impl Client {
         let Pod {
             sandbox, container, ..
         } = pod;
-        let request = api::StopContainerRequest {
-            container_id: container.clone(),
-            timeout: GRACE,
-        };
-        runtime
-            .stop_container(request)
-            .await
-            .context("StopContainer")?;
-        let request = api::RemoveContainerRequest {
-            container_id: container.clone(),
-        };
-        runtime
-            .remove_container(request)
-            .await
-            .context("RemoveContainer")?;
+        self.stop_container(container).await?;
+        self.remove_container(container).await?;
         let request = api::StopPodSandboxRequest {
             pod_sandbox_id: sandbox.clone(),
         };
@@ -292,11 +319,11 @@ impl Client {
     }
 }
 
-fn container() -> api::ContainerConfig {
+fn container(attempt: u32) -> api::ContainerConfig {
     api::ContainerConfig {
         metadata: Some(api::ContainerMetadata {
             name: "app".to_owned(),
-            attempt: 0,
+            attempt,
         }),
         image: Some(image_spec(stage::IMAGE)),
         command: stage::APP.map(str::to_owned).into(),

@@ -1,4 +1,10 @@
-//! What there is on the pool: a dataset for one run.
+//! What there is on the pool: a dataset for one run, and what is done to one by hand.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::process::{command, run};
 use crate::stage;
@@ -51,4 +57,62 @@ impl Drop for Dataset {
             eprintln!("cannot destroy the benchmark's dataset: {error:#}");
         }
     }
+}
+
+/// A dataset that stands on the same image as that of a container, and that nobody but the benchmark uses. It goes with
+/// the [`Dataset`] that the image is in, which takes its clones along.
+pub(crate) struct Twin {
+    name: String,
+    /// Where it is mounted.
+    dir: Utf8PathBuf,
+}
+
+impl Twin {
+    /// Makes and mounts it, beside the dataset `root` that `container` is in, so that the daemon of that does not see it.
+    pub(crate) fn make(container: &str, root: &str, dir: &Utf8Path) -> anyhow::Result<Self> {
+        let image = zfs(&["get", "-H", "-o", "value", "origin", container])?;
+        let twin = Self {
+            name: format!("{root}-twin"),
+            dir: dir.to_owned(),
+        };
+        let mountpoint = format!("mountpoint={dir}");
+        let options = ["-o", "canmount=noauto", "-o", &mountpoint];
+        let both = [image.trim(), &twin.name];
+        zfs(&[&["clone"], &options[..], &both].concat())?;
+        twin.mount()?;
+        Ok(twin)
+    }
+
+    /// Takes a snapshot, and takes the dataset back to it after something else was written. Says how long both took. It is not
+    /// mounted when it is taken back; nor is a container's root filesystem.
+    pub(crate) fn there_and_back(&self) -> anyhow::Result<[Duration; 2]> {
+        let file = self.dir.join("bench");
+        let write = |text| fs::write(&file, text).with_context(|| format!("cannot write {file}"));
+        let snapshot = format!("{}@bench", self.name);
+        write("kept\n")?;
+        let there = timed(&["snapshot", &snapshot])?;
+        write("lost\n")?;
+        zfs(&["unmount", &self.name])?;
+        let back = timed(&["rollback", &snapshot])?;
+        self.mount()?;
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        ensure!(text == "kept\n", "{snapshot} was not gone back to: {text}");
+        zfs(&["destroy", &snapshot])?;
+        Ok([there, back])
+    }
+
+    fn mount(&self) -> anyhow::Result<()> {
+        zfs(&["mount", &self.name]).map(drop)
+    }
+}
+
+fn timed(arguments: &[&str]) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    zfs(arguments)?;
+    Ok(begun.elapsed())
+}
+
+fn zfs(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = run(command("zfs").args(arguments))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

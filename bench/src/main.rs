@@ -3,7 +3,8 @@
 //! `pods` puts contenders side by side in one run, the order changing from round to round: nexcage on overlay, on ZFS, and with pods as
 //! containers of a simulated [`proxmox`], and containerd, through their sockets with the same client, and the same steps done by
 //! hand, which is the least that LXC, CNI, overlayfs, conmon and crun allow. `critest` does it with the benchmark that critest has of its
-//! own. `pull` does it for an image, nexcage against skopeo and umoci.
+//! own. `pull` does it for an image, nexcage against skopeo and umoci. `checkpoints` does it for states of a container's root
+//! filesystem that are kept and gone back to, nexcage on ZFS against `zfs`.
 //!
 //! [`stage`] is everything that a run makes on the machine: a directory, a bridge for each contender, cgroups, all
 //! with names of the benchmark's own, so that a run that was killed is swept away by the next one.
@@ -11,6 +12,7 @@
 //!
 //! What is printed goes to standard output; the numbers of every round go to a JSON file.
 
+mod checkpoints;
 mod containerd;
 mod contender;
 mod cri;
@@ -69,6 +71,17 @@ enum What {
         #[arg(long)]
         critest: Utf8PathBuf,
         /// Samples of each operation.
+        #[arg(long, default_value_t = 50)]
+        count: u16,
+    },
+    /// Checkpoints of a container's root filesystem on ZFS: time to keep one, and to go back to it.
+    Checkpoints {
+        #[command(flatten)]
+        run: Run,
+        /// The pool; a dataset is made there and destroyed in the end.
+        #[arg(long)]
+        pool: String,
+        /// Measured rounds.
         #[arg(long, default_value_t = 50)]
         count: u16,
     },
@@ -155,6 +168,9 @@ fn main() -> ExitCode {
                     critest,
                     count,
                 } => critest::bench(&contest, &critest, count).await,
+                What::Checkpoints { run, pool, count } => {
+                    checkpoints::bench(&run, &pool, count).await
+                }
                 What::Pull { run, rounds } => pull::bench(&run, rounds).await,
                 What::Generate { layout } => generate::layout(&layout),
             }
@@ -186,6 +202,25 @@ mod tests {
             .chain(arguments.iter().copied());
         match Cli::try_parse_from(line).unwrap().what {
             What::Critest { contest, .. } => contest,
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn checkpoints_are_measured_on_a_pool() {
+        let always = [
+            "nexcage-bench",
+            "checkpoints",
+            "--nexcage=/n",
+            "--results=/r",
+        ];
+        let line = always.into_iter().chain(["--registry=127.0.0.1:5000"]);
+        assert!(Cli::try_parse_from(line.clone()).is_err());
+        let parsed = Cli::try_parse_from(line.chain(["--pool=tank", "--count=7"]));
+        match parsed.unwrap().what {
+            What::Checkpoints { pool, count, .. } => {
+                assert_eq!((pool.as_str(), count), ("tank", 7));
+            }
             _ => unreachable!(),
         }
     }

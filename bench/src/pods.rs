@@ -237,18 +237,11 @@ fn times(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {
     for (kind, result) in measured {
         let mut row = vec![kind.to_string()];
         for (_, value) in columns.clone() {
-            row.extend(cells(value(result)));
+            row.extend(report::cells(value(result)));
         }
         rows.push(row);
     }
     rows
-}
-
-/// The median and the 99th percentile; empty if it was not measured, so that what comes after stays in its columns.
-fn cells(summary: Option<&Summary>) -> [String; 2] {
-    summary.map_or_else(Default::default, |summary| {
-        [summary.p50, summary.p99].map(|ms| format!("{ms:.1} ms"))
-    })
 }
 
 fn weights(measured: &BTreeMap<Kind, Measured>) -> Vec<Vec<String>> {

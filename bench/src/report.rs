@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::process::first_line;
+use crate::summary::Summary;
 
 /// Prints rows in aligned columns; all but the first column are numbers.
 pub(crate) fn table(rows: &[Vec<String>]) {
@@ -32,13 +33,26 @@ pub(crate) fn table(rows: &[Vec<String>]) {
     }
 }
 
+/// The median and the 99th percentile, of milliseconds; empty if it was not measured, so that what comes after stays in its
+/// columns.
+pub(crate) fn cells(summary: Option<&Summary>) -> [String; 2] {
+    summary.map_or_else(Default::default, |summary| {
+        [summary.p50, summary.p99].map(|ms| format!("{ms:.1} ms"))
+    })
+}
+
 /// Says so where the processor is emulated: times are worth something only beside each other.
 pub(crate) fn caution() {
-    if virtualization() == "qemu" {
+    if emulated() {
         println!(
             "  emulated: everything takes about ten times as long as it should; only the ratios count"
         );
     }
+}
+
+/// Whether the processor is emulated.
+pub(crate) fn emulated() -> bool {
+    virtualization() == "qemu"
 }
 
 /// Says whether an aim is reached.

@@ -40,6 +40,15 @@ pub(crate) enum What {
         #[arg(long)]
         pool: Option<String>,
     },
+    /// Checkpoints of a container's root filesystem on ZFS, and going back to them, beside `zfs` alone.
+    Checkpoints {
+        /// Measured rounds.
+        #[arg(long, default_value_t = 50)]
+        count: u16,
+        /// The ZFS pool, in which a dataset is made for the time being.
+        #[arg(long)]
+        pool: String,
+    },
     /// Pulls of 500 MB in 10 layers beside skopeo and umoci, and the memory that a layer of 2 GiB takes.
     Pull {
         /// Measured rounds.
@@ -47,8 +56,11 @@ pub(crate) enum What {
         rounds: u16,
     },
     /// In a node of its own: nexcage on ZFS and on overlay beside containerd with crun, by critest's benchmark and by that of
-    /// `pods`.
+    /// `pods`; and `checkpoints`.
     Node {
+        /// Only these; may be given several times.
+        #[arg(long = "only", value_name = "BENCHMARK")]
+        only: Vec<node::Benchmark>,
         /// Samples of each operation, and measured rounds.
         #[arg(long, default_value_t = 50)]
         count: u16,
@@ -75,11 +87,20 @@ pub(crate) fn bench(what: &What) -> anyhow::Result<()> {
             measure.extend(pool.iter().map(|pool| format!("--pool={pool}")));
             here(&programs, &measure, |_| images::storage())
         }
+        What::Checkpoints { count, pool } => {
+            let count = format!("--count={count}");
+            let measure = ["checkpoints".to_owned(), count, format!("--pool={pool}")];
+            here(&build()?, &measure, |_| images::storage())
+        }
         What::Pull { rounds } => {
             let measure = ["pull".to_owned(), format!("--rounds={rounds}")];
             here(&prepare()?, &measure, storage::large_images)
         }
-        What::Node { count, at_once } => node::measure(&build()?, *count, *at_once),
+        What::Node {
+            only,
+            count,
+            at_once,
+        } => node::measure(&build()?, only, *count, *at_once),
     }
 }
 
