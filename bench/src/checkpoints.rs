@@ -88,11 +88,11 @@ pub(crate) async fn bench(run: &Run, pool: &str, count: u16) -> anyhow::Result<(
     println!("{count} rounds, one container each, {WARM_UP} more to warm up");
     let rounds = time(&daemon.client, &run.nexcage, &name, count).await?;
     let version = daemon.client.version().await?;
-    daemon.end().await?;
     let measured = Measured::of(version, &rounds);
     print(&measured);
     let by_name = json!({ KIND.to_string(): measured });
-    report::keep(&run.results, "checkpoints", by_name)
+    report::keep(&run.results, "checkpoints", by_name)?;
+    daemon.end().await
 }
 
 /// All rounds, in one pod. `dataset` is the daemon's.
