@@ -14,6 +14,7 @@ mod cache;
 mod critools;
 mod demo;
 mod deps;
+mod files;
 mod fuzz;
 mod go;
 mod images;

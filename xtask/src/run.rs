@@ -17,6 +17,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The same, but it is killed when the thread that starts it ends, however that ends.
+pub(crate) fn mortal_command(program: impl AsRef<OsStr>) -> Command {
+    let mut setpriv = command("setpriv");
+    setpriv.args(["--pdeathsig", "KILL"]).arg(program);
+    setpriv
+}
+
 /// The root of the workspace, whatever directory the chore was started in.
 pub(crate) fn workspace() -> Utf8PathBuf {
     let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));

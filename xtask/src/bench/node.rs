@@ -3,13 +3,12 @@
 //! The node has what it needs: containerd and crun are Debian's, critest and the images are on its share disk. Nothing but the
 //! contenders runs in it, its own daemon neither. Only one thing is left to the caller: that nobody else uses this machine.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use camino::Utf8Path;
 
 use super::BENCH;
+use crate::files::remove_file;
 use crate::node::{More, Own};
 use crate::run::target_dir;
 
@@ -81,9 +80,10 @@ pub(super) fn measure(
         ..More::default()
     };
     let results = target_dir().join("bench/node");
-    forget(&results.join("prepare.log"))?;
+    // What an earlier run has said; its numbers stay.
+    remove_file(&results.join("prepare.log"))?;
     for benchmark in benchmarks {
-        forget(&results.join(benchmark.name()).with_extension("log"))?;
+        remove_file(&results.join(benchmark.name()).with_extension("log"))?;
     }
     let node = Own::start(NODE, &more, results)?;
     node.run("prepare", "systemctl stop nexcage.service", MINUTE)?;
@@ -100,14 +100,4 @@ pub(super) fn measure(
     measured.and(fetched)?;
     println!("\nall numbers: {}", node.results());
     node.end()
-}
-
-/// Removes what an earlier run has said. Its numbers stay.
-fn forget(log: &Utf8Path) -> anyhow::Result<()> {
-    match fs::remove_file(log) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {log}"))
-        }
-        _ => Ok(()),
-    }
 }

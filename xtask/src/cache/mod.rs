@@ -19,6 +19,8 @@ pub(crate) use in_use::lend;
 pub(crate) use inputs::Inputs;
 pub(crate) use inputs::hex;
 
+use crate::files::remove_tree;
+
 /// Where everything is kept: `$XDG_CACHE_HOME/nexcage`, `~/.cache/nexcage`, or `/var/cache/nexcage`.
 pub(crate) fn root() -> Utf8PathBuf {
     let env = |name| {
@@ -35,8 +37,8 @@ pub(crate) fn root() -> Utf8PathBuf {
 
 /// The directory `<kind>-<hash of inputs>`, made by `make` if it is not there yet. Nobody removes it before this chore ends.
 ///
-/// `make` fills a directory of another name that is renamed when it is done, so what is there under
-/// its right name is whole. What a chore that was broken off has left is removed.
+/// `make` fills a directory of another name that is renamed when it is done and on the disk, so what is there under
+/// its right name is whole, also after this machine has lost its power. What a chore that was broken off has left is removed.
 pub(crate) fn directory(
     kind: &str,
     inputs: Inputs,
@@ -62,7 +64,10 @@ fn get(
         return Ok(used);
     }
     let drafts = format!(".{kind}-draft");
-    remove_drafts(root, &drafts)?;
+    if let Err(error) = remove_drafts(root, &drafts) {
+        // What its owner has started may still be at work there; the next chore that makes something removes it.
+        eprintln!("a draft stays in the cache: {error:#}");
+    }
     // A name of our own: what a killed chore had started may still write into its draft.
     let draft = root.join(format!("{drafts}-{}", std::process::id()));
     fill(&draft, done, make)?;
@@ -81,13 +86,23 @@ fn fill(
     make: impl FnOnce(&Utf8Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     fs::create_dir_all(draft).with_context(|| format!("cannot make {draft}"))?;
-    let made = make(draft).and_then(|()| {
-        fs::rename(draft, done).with_context(|| format!("cannot rename {draft} to {done}"))
-    });
-    if made.is_err() {
-        remove(draft)?;
+    let made = make(draft).and_then(|()| publish(draft, done));
+    if made.is_err()
+        && let Err(error) = remove_tree(draft)
+    {
+        eprintln!("a draft stays in the cache: {error:#}");
     }
     made
+}
+
+/// Gives a thing its right name when all of it is on the disk. Otherwise the name may be there after a power cut, and files below
+/// it be empty.
+fn publish(draft: &Utf8Path, done: &Utf8Path) -> anyhow::Result<()> {
+    // One call for tens of thousands of files.
+    fs::File::open(draft)
+        .and_then(|draft| Ok(rustix::fs::syncfs(draft)?))
+        .with_context(|| format!("cannot write {draft} to the disk"))?;
+    fs::rename(draft, done).with_context(|| format!("cannot rename {draft} to {done}"))
 }
 
 /// Removes what chores have left that were killed.
@@ -96,7 +111,7 @@ fn remove_drafts(root: &Utf8Path, prefix: &str) -> anyhow::Result<()> {
     for entry in root.read_dir_utf8().with_context(cannot)? {
         let entry = entry.with_context(cannot)?;
         if entry.file_name().starts_with(prefix) {
-            remove(entry.path())?;
+            remove_tree(entry.path())?;
         }
     }
     Ok(())
@@ -111,23 +126,15 @@ fn lock(root: &Utf8Path, kind: &str) -> anyhow::Result<fs::File> {
         .with_context(|| format!("cannot lock {path}"))
 }
 
-fn remove(dir: &Utf8Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {dir}"))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use anyhow::bail;
 
     use super::*;
+    use crate::run::mortal_command;
 
     fn cache() -> (tempfile::TempDir, Utf8PathBuf) {
         let temporary = tempfile::tempdir().unwrap();
@@ -172,6 +179,53 @@ mod tests {
         let names = root.read_dir_utf8().unwrap().flatten();
         let names: Vec<_> = names.map(|e| e.file_name().to_owned()).collect();
         assert_eq!(names, [".lock-k"]);
+    }
+
+    /// Tells the other half of [`what_a_killed_chore_was_making_is_made_anew`] where the cache is.
+    const HALF: &str = "NEXCAGE_TEST_HALF_A_CHORE";
+
+    #[test]
+    #[ignore = "a chore that is killed by another test"]
+    fn half_a_chore() {
+        let root = Utf8PathBuf::from(std::env::var(HALF).unwrap());
+        let _ = get(&root, "k", &root.join("k-1"), |draft| {
+            fs::write(draft.join("content"), "half")?;
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_killed_chore_was_making_is_made_anew() {
+        let _alone = in_use::tests::alone();
+        let (_temporary, root) = cache();
+        let done = root.join("k-1");
+        let mut chore = mortal_command(std::env::current_exe().unwrap())
+            .args(["--exact", "cache::tests::half_a_chore", "--ignored"])
+            .env(HALF, &root)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let half = root.join(format!(".k-draft-{}", chore.id()));
+        let begun = Instant::now();
+        while !fs::read(half.join("content")).is_ok_and(|content| content == b"half") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no {half}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let other = fs::File::open(root.join(".lock-k")).unwrap();
+        assert!(other.try_lock().is_err(), "two may make it at one time");
+        assert!(InUse::take(&done).unwrap().is_none());
+
+        chore.kill().unwrap();
+        chore.wait().unwrap();
+        assert!(InUse::take(&done).unwrap().is_none());
+        let made = get(&root, "k", &done, |draft| {
+            assert!(draft != half && !half.exists());
+            Ok(fs::write(draft.join("content"), "whole")?)
+        });
+        drop(made.unwrap());
+        assert_eq!(fs::read_to_string(done.join("content")).unwrap(), "whole");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::in_use::Unused;
 use super::inputs::is_of_kind;
-use super::remove;
+use crate::files::remove_tree;
 
 /// Things of one kind that are kept: the newest, and another one for those who go to and fro between branches.
 const KEPT: usize = 2;
@@ -30,7 +30,7 @@ struct Old {
 pub(super) fn prune(root: &Utf8Path, kind: &str, now: SystemTime) -> anyhow::Result<()> {
     let trash = root.join(format!(".{kind}-trash"));
     // Of somebody who was killed meanwhile.
-    remove(&trash)?;
+    remove_tree(&trash)?;
     for old in choose(list(root, kind)?, now) {
         let unused = Unused::take(&old.dir).with_context(|| format!("cannot lock {}", old.dir))?;
         // Somebody may have used it after it was listed.
@@ -45,7 +45,7 @@ pub(super) fn prune(root: &Utf8Path, kind: &str, now: SystemTime) -> anyhow::Res
             // In one step, so that what has its name is always whole.
             fs::rename(&old.dir, &trash)
                 .with_context(|| format!("cannot rename {} to {trash}", old.dir))?;
-            remove(&trash)?;
+            remove_tree(&trash)?;
         }
     }
     Ok(())

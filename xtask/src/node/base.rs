@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cache::{self, Inputs};
-use crate::run::{command, run};
+use crate::run::{mortal_command, run};
 
 /// Begins the names of all bases in the cache.
 pub(super) const NAME: &str = "node-base";
@@ -114,10 +114,9 @@ fn make(dir: &Utf8Path) -> anyhow::Result<()> {
 ///
 /// mmdebstrap, killed or left alone, leaves `/proc` and `/sys` mounted in a tree that the next build is going to remove,
 /// and a package manager at work there.
-fn contained(program: &str) -> Command {
-    let mut contained = command("setpriv");
+pub(super) fn contained(program: &str) -> Command {
+    let mut contained = mortal_command("unshare");
     contained
-        .args(["--pdeathsig", "KILL", "unshare"])
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(program);
     contained

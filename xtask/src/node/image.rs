@@ -59,7 +59,7 @@ const FILES: &[(&str, &str)] = &[
         "etc/ssh/sshd_config.d/node.conf",
         "UsePAM no\nUseDNS no\nSetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
     ),
-    // Made anew at the first boot of each overlay.
+    // Empty, so that the first boot makes one.
     ("etc/machine-id", ""),
 ];
 

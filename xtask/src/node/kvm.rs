@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 
 use super::image::Image;
+use super::machine::with_this_thread;
 use super::qemu::Qemu;
 use crate::cache;
 
@@ -37,13 +38,14 @@ pub(super) fn works(qemu: &Qemu, image: &Image) -> anyhow::Result<bool> {
 }
 
 fn probe(qemu: &Qemu, image: &Image, said: &Utf8Path) -> anyhow::Result<bool> {
-    let mut process = qemu
-        .system()
+    let mut program = qemu.system();
+    program
         .args(["-accel", "kvm", "-cpu", "host", "-m", "512"])
         .args(["-display", "none", "-nodefaults", "-no-reboot"])
         .args(["-kernel", image.kernel().as_str()])
         .args(["-append", "console=ttyS0 panic=-1"])
-        .args(["-serial", &format!("file:{said}")])
+        .args(["-serial", &format!("file:{said}")]);
+    let mut process = with_this_thread(&program)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

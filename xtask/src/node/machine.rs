@@ -16,7 +16,7 @@ use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::ssh::Ssh;
 use crate::cache;
-use crate::run::{command, run};
+use crate::run::{mortal_command, run};
 
 /// Emulated on a busy machine, the way to ssh takes minutes.
 const BOOT: Duration = Duration::from_secs(600);
@@ -298,13 +298,10 @@ pub(super) fn switch_off(dir: &Utf8Path) -> anyhow::Result<()> {
 }
 
 /// The same command, which ends with the thread that starts it.
-fn with_this_thread(program: &Command) -> Command {
-    let mut setpriv = command("setpriv");
-    setpriv
-        .args(["--pdeathsig", "KILL"])
-        .arg(program.get_program())
-        .args(program.get_args());
-    setpriv
+pub(super) fn with_this_thread(program: &Command) -> Command {
+    let mut mortal = mortal_command(program.get_program());
+    mortal.args(program.get_args());
+    mortal
 }
 
 /// All that a saved memory depends on, beside the image.
@@ -364,11 +361,10 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_ours_is_not_the_node() {
-        let dir = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/node-pid");
-        fs::create_dir_all(&dir).unwrap();
-        assert!(pid(&dir).is_none());
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(temporary.path()).unwrap();
+        assert!(pid(dir).is_none());
         fs::write(dir.join("pid"), std::process::id().to_string()).unwrap();
-        assert!(pid(&dir).is_none());
-        fs::remove_dir_all(&dir).unwrap();
+        assert!(pid(dir).is_none());
     }
 }

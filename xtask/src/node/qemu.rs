@@ -8,7 +8,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::base::{MIRROR, SUITE};
+use super::base::{MIRROR, SUITE, contained};
 use crate::cache::{self, Inputs};
 use crate::run::{command, output, run};
 
@@ -66,7 +66,7 @@ impl Qemu {
 fn make(dir: &Utf8Path) -> anyhow::Result<()> {
     println!("unpacking QEMU");
     // Unpacked only: no package's script runs.
-    run(command("mmdebstrap")
+    run(contained("mmdebstrap")
         .args(["--variant=extract", "--mode=root", "--format=directory"])
         .args(["--quiet", &format!("--include={PACKAGES}")])
         .arg("--dpkgopt=path-exclude=/usr/share/doc/*")

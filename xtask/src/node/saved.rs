@@ -1,9 +1,7 @@
 //! A machine that has booted, kept in the cache: a node starts from it in seconds, which matters where it is emulated.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
@@ -12,6 +10,7 @@ use super::machine::{self, Machine, Owner, Start};
 use super::qemu::Qemu;
 use super::share;
 use crate::cache::{self, Inputs};
+use crate::files::remove_file;
 
 /// Begins the names of all saved machines in the cache.
 pub(super) const NAME: &str = "node-state";
@@ -75,12 +74,7 @@ fn make(dir: &Utf8Path, qemu: &Qemu, image: &Image) -> anyhow::Result<()> {
     monitor.execute("quit", &json!({}))?;
     machine.wait_until_it_ends(SAVING)?;
     for temporary in ["share.ext4", "pid", "port", "qmp", "key", "known_hosts"] {
-        match fs::remove_file(dir.join(temporary)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {dir}/{temporary}"));
-            }
-            _ => {}
-        }
+        remove_file(&dir.join(temporary))?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::deps;
+use crate::files::remove_tree;
 use crate::run::{command, output, run, target_dir, workspace};
 
 /// What the package is built and looked at with.
@@ -46,9 +47,7 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<Utf8PathBuf> {
     deps::install(PACKAGES)?;
     let directory = target_dir().join("package");
     let build = directory.join("build");
-    if build.exists() {
-        fs::remove_dir_all(&build).with_context(|| format!("cannot remove {build}"))?;
-    }
+    remove_tree(&build)?;
     stage::fill(&build.join("stage"), options.debug)?;
     let version = match &options.suffix {
         Some(suffix) => format!("{VERSION}+{suffix}"),
