@@ -28,6 +28,7 @@ use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 
+use crate::files::remove_tree;
 use crate::{cache, deps};
 use image::Image;
 use machine::{Machine, Owner, Start};
@@ -44,7 +45,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssh-client", "ssh, scp and ssh-keygen"),
 ];
 
-/// What a saved machine does not know: the time, and what is on the share disk.
+/// For telling a saved machine what it does not know: the time, and what is on the share disk.
 const WAKING: Duration = Duration::from_secs(300);
 
 /// Which node, and what to do with it.
@@ -128,8 +129,8 @@ impl Parts {
     }
 
     /// A new machine in `dir`, with `more` on its share disk, that serves.
-    fn start(&self, dir: &Utf8Path, more: &share::More, owner: Owner) -> anyhow::Result<Machine> {
-        remove(dir)?;
+    fn start(&self, dir: &Utf8Path, more: &More, owner: Owner) -> anyhow::Result<(Machine, Began)> {
+        remove_tree(dir)?;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {dir}"))?;
         let mut machine = Machine::at(dir.to_owned(), self.qemu.clone(), self.image.clone())?;
         share::make(&machine.share_disk(), more)?;
@@ -142,18 +143,36 @@ impl Parts {
             Some(saved) => {
                 saved.lend_disks(&machine)?;
                 machine.power_on(Start::Restore(&saved.memory()), owner)?;
-                machine.wait_until("it answers", "true")?;
-                wake(machine.ssh())?;
             }
+        }
+        machine.wait_until("it answers", "true")?;
+        let answered_after = begun.elapsed();
+        if self.saved.is_some() {
+            wake(machine.ssh())?;
         }
         machine.wait_until_it_serves()?;
         println!(
-            "the node is up after {:.0?}; its console is in {}",
+            "the node answered after {answered_after:.1?} and is up after {:.1?}; its console is in {}",
             begun.elapsed(),
             machine.console()
         );
-        Ok(machine)
+        let began = Began {
+            at: begun,
+            answered_after,
+            from_memory: self.saved.is_some(),
+        };
+        Ok((machine, began))
     }
+}
+
+/// How a machine began.
+struct Began {
+    /// When its disks were about to be made.
+    at: Instant,
+    /// From then until a command ran in it.
+    answered_after: Duration,
+    /// Whether it goes on from a saved machine, and has not booted by itself.
+    from_memory: bool,
 }
 
 /// Tells a saved machine what has changed since.
@@ -179,9 +198,7 @@ fn up(dir: &Utf8Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let parts = Parts::build()?;
-    parts
-        .start(dir, &share::More::default(), Owner::Nobody)
-        .map(drop)
+    parts.start(dir, &More::default(), Owner::Nobody).map(drop)
 }
 
 fn reach(dir: &Utf8Path) -> anyhow::Result<Ssh> {
@@ -190,7 +207,7 @@ fn reach(dir: &Utf8Path) -> anyhow::Result<Ssh> {
 
 fn down(dir: &Utf8Path) -> anyhow::Result<()> {
     machine::switch_off(dir)?;
-    remove(dir)
+    remove_tree(dir)
 }
 
 fn clean() -> anyhow::Result<()> {
@@ -204,7 +221,7 @@ fn clean() -> anyhow::Result<()> {
         let ours = [base::NAME, image::NAME, qemu::NAME, saved::NAME];
         if ours.iter().any(|ours| name.starts_with(ours)) {
             machine::switch_off(&entry)?;
-            remove(&entry)?;
+            remove_tree(&entry)?;
         }
     }
     Ok(())
@@ -233,15 +250,6 @@ fn entries(dir: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
         .map(|entry| Ok(entry?.into_path()))
         .collect::<std::io::Result<_>>()
         .with_context(|| format!("cannot read {dir}"))
-}
-
-fn remove(dir: &Utf8Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {dir}"))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

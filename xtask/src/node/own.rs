@@ -10,11 +10,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::machine::{Machine, Owner};
 use super::share::More;
-use super::{Parts, entries, nodes, remove};
+use super::{Began, Parts, entries, nodes};
+use crate::files::remove_tree;
 
 /// A running node.
 pub(crate) struct Own {
     pub(super) machine: Machine,
+    pub(super) began: Began,
     dir: Utf8PathBuf,
     results: Utf8PathBuf,
 }
@@ -26,9 +28,10 @@ impl Own {
         fs::create_dir_all(&results).with_context(|| format!("cannot make {results}"))?;
         sweep(prefix)?;
         let dir = nodes().join(format!("{prefix}{}", std::process::id()));
-        let machine = Parts::build()?.start(&dir, more, Owner::ThisThread)?;
+        let (machine, began) = Parts::build()?.start(&dir, more, Owner::ThisThread)?;
         Ok(Self {
             machine,
+            began,
             dir,
             results,
         })
@@ -84,7 +87,7 @@ impl Own {
     /// Switches it off and forgets it.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         self.machine.power_off()?;
-        remove(&self.dir)
+        remove_tree(&self.dir)
     }
 }
 
@@ -93,7 +96,7 @@ fn sweep(prefix: &str) -> anyhow::Result<()> {
     for dir in entries(&nodes())? {
         let pid = dir.file_name().and_then(|name| name.strip_prefix(prefix));
         if pid.is_some_and(|pid| !Utf8PathBuf::from("/proc").join(pid).exists()) {
-            remove(&dir)?;
+            remove_tree(&dir)?;
         }
     }
     Ok(())
