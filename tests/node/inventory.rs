@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_tests::{process, wait};
 
@@ -88,10 +88,7 @@ impl Inventory {
             left = now.0.difference(&self.0).cloned().collect();
             Ok(left.is_empty())
         });
-        if gone.is_err() {
-            bail!("left behind:\n  {}", left.join("\n  "));
-        }
-        Ok(())
+        gone.with_context(|| format!("left behind:\n  {}", left.join("\n  ")))
     }
 }
 

@@ -4,7 +4,7 @@
 //! daemon is the node's service, and a leak is whatever is there afterwards and was not before ([`Inventory`]).
 //!
 //! Tests that are ignored are parts of scenarios, which the chore drives from outside: a node that loses its power
-//! cannot tell the tale. `xtask/src/node/scenarios.rs` has the other half.
+//! cannot tell the tale. `xtask/src/node/tier/scenarios.rs` has the other half.
 
 mod apparmor;
 mod churn;
