@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nexcage_cri_api::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxContainerConfig,
-    LinuxPodSandboxConfig, ListPodSandboxRequest, PodSandboxConfig, PodSandboxMetadata,
-    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
+    CreateContainerRequest, ListPodSandboxRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StopPodSandboxRequest,
 };
 use nexcage_tests::client::Client;
-use nexcage_tests::image;
+use nexcage_tests::request;
 
 use crate::{Inventory, Node};
 
@@ -110,7 +109,7 @@ async fn make(
     for number in numbers {
         let begun = Instant::now();
         let request = RunPodSandboxRequest {
-            config: Some(config(&format!("churn-{round}-{number}"))),
+            config: Some(request::pod(&format!("churn-{round}-{number}"))),
             ..Default::default()
         };
         let pod = client.runtime.run_pod_sandbox(request).await;
@@ -146,20 +145,8 @@ async fn remove(pods: Vec<String>) -> anyhow::Result<()> {
 async fn start_container(client: &mut Client, pod: String) -> anyhow::Result<()> {
     let request = CreateContainerRequest {
         pod_sandbox_id: pod,
-        config: Some(ContainerConfig {
-            metadata: Some(ContainerMetadata {
-                name: "app".to_owned(),
-                attempt: 0,
-            }),
-            image: Some(ImageSpec {
-                image: image::BUSYBOX.to_owned(),
-                ..ImageSpec::default()
-            }),
-            command: vec!["sleep".to_owned(), "100000".to_owned()],
-            linux: Some(LinuxContainerConfig::default()),
-            ..ContainerConfig::default()
-        }),
-        sandbox_config: Some(config("churn")),
+        config: Some(request::container("app")),
+        sandbox_config: Some(request::pod("churn")),
     };
     let created = client.runtime.create_container(request).await?;
     let request = StartContainerRequest {
@@ -167,20 +154,6 @@ async fn start_container(client: &mut Client, pod: String) -> anyhow::Result<()>
     };
     client.runtime.start_container(request).await?;
     Ok(())
-}
-
-fn config(name: &str) -> PodSandboxConfig {
-    PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            namespace: "nxt".to_owned(),
-            attempt: 0,
-        }),
-        hostname: name.to_owned(),
-        linux: Some(LinuxPodSandboxConfig::default()),
-        ..Default::default()
-    }
 }
 
 fn median(times: &[Duration]) -> Duration {

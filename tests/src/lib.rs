@@ -32,6 +32,7 @@ pub mod leak;
 mod machine;
 pub mod process;
 mod proxmox;
+pub mod request;
 pub mod spec;
 mod sweep;
 pub mod tools;

@@ -9,7 +9,7 @@ use camino::Utf8PathBuf;
 use nexcage_cri_api::v1::*;
 use nexcage_tests::client::Client;
 use nexcage_tests::leak::Baseline;
-use nexcage_tests::{Machine, Pod, image, process, spec, wait};
+use nexcage_tests::{Machine, image, process, request, spec, wait};
 use tonic::{Code, Response, Status};
 
 /// An image that [`Machine::warm_up`] does not pull.
@@ -148,7 +148,7 @@ fn pods_and_containers_are_refused_and_leave_nothing() {
 
         disk.fill()?;
         let request = RunPodSandboxRequest {
-            config: Some(pod("refused")),
+            config: Some(request::pod("refused")),
             ..RunPodSandboxRequest::default()
         };
         exhausted(
@@ -161,9 +161,14 @@ fn pods_and_containers_are_refused_and_leave_nothing() {
 
         let pod = machine.run_pod("roomy")?;
         disk.fill()?;
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.id.clone(),
+            config: Some(request::container("refused")),
+            sandbox_config: Some(request::pod("roomy")),
+        };
         exhausted(
             "CreateContainer",
-            client.runtime.create_container(container(&pod)).await,
+            client.runtime.create_container(request).await,
         )?;
         none(machine, "ps")?;
         disk.free()?;
@@ -230,37 +235,4 @@ fn none(machine: &Machine, what: &str) -> anyhow::Result<()> {
     let listed = machine.crictl().run(&arguments)?;
     ensure!(listed.is_empty(), "crictl {what} lists {listed}");
     Ok(())
-}
-
-fn pod(name: &str) -> PodSandboxConfig {
-    PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            namespace: "nxt".to_owned(),
-            attempt: 0,
-        }),
-        linux: Some(LinuxPodSandboxConfig::default()),
-        ..PodSandboxConfig::default()
-    }
-}
-
-fn container(pod: &Pod) -> CreateContainerRequest {
-    CreateContainerRequest {
-        pod_sandbox_id: pod.id.clone(),
-        config: Some(ContainerConfig {
-            metadata: Some(ContainerMetadata {
-                name: "refused".to_owned(),
-                attempt: 0,
-            }),
-            image: Some(ImageSpec {
-                image: image::BUSYBOX.to_owned(),
-                ..ImageSpec::default()
-            }),
-            command: vec!["sleep".to_owned(), "1000".to_owned()],
-            linux: Some(LinuxContainerConfig::default()),
-            ..ContainerConfig::default()
-        }),
-        sandbox_config: Some(self::pod("roomy")),
-    }
 }

@@ -1,10 +1,9 @@
 //! Asking for what makes no sense, and judging the answers.
 
 use anyhow::ensure;
-use nexcage_cri_api::v1::*;
+use nexcage_tests::Machine;
 use nexcage_tests::client::Client;
 use nexcage_tests::leak::Baseline;
-use nexcage_tests::{Machine, image};
 use tonic::{Code, Response, Status};
 
 /// Collects what was answered in a wrong way, so that one run shows all of it.
@@ -93,36 +92,6 @@ pub(crate) fn with_client(test: impl AsyncFnOnce(&Machine, Client) -> anyhow::Re
         baseline.check(machine)?;
         daemon.terminate()
     });
-}
-
-pub(crate) fn pod(name: &str) -> PodSandboxConfig {
-    PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            namespace: "nxt".to_owned(),
-            attempt: 0,
-        }),
-        hostname: name.to_owned(),
-        linux: Some(LinuxPodSandboxConfig::default()),
-        ..PodSandboxConfig::default()
-    }
-}
-
-pub(crate) fn container(name: &str) -> ContainerConfig {
-    ContainerConfig {
-        metadata: Some(ContainerMetadata {
-            name: name.to_owned(),
-            attempt: 0,
-        }),
-        image: Some(ImageSpec {
-            image: image::BUSYBOX.to_owned(),
-            ..ImageSpec::default()
-        }),
-        command: vec!["sleep".to_owned(), "1000".to_owned()],
-        linux: Some(LinuxContainerConfig::default()),
-        ..ContainerConfig::default()
-    }
 }
 
 /// A change that spoils a request, and the word that the answer has to name.

@@ -2,9 +2,10 @@
 
 use anyhow::ensure;
 use nexcage_cri_api::v1::*;
+use nexcage_tests::request::{container, pod};
 use tonic::Code;
 
-use crate::asking::{Findings, Spoiled, container, pod, with_client};
+use crate::asking::{Findings, Spoiled, with_client};
 
 const CONTAINERS: [Spoiled<ContainerConfig>; 13] = [
     ("no metadata", |c| c.metadata = None, "metadata"),

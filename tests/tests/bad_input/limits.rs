@@ -1,9 +1,10 @@
 //! UpdatePodSandboxResources.
 
 use nexcage_cri_api::v1::*;
+use nexcage_tests::request::pod;
 use tonic::Code;
 
-use crate::asking::{Findings, Spoiled, pod, with_client};
+use crate::asking::{Findings, Spoiled, with_client};
 
 const LIMITS: [Spoiled<UpdatePodSandboxResourcesRequest>; 4] = [
     (

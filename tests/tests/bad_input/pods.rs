@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, ensure};
 use nexcage_cri_api::v1::*;
+use nexcage_tests::request::pod;
 use tonic::Code;
 
-use crate::asking::{Findings, Spoiled, pod, with_client};
+use crate::asking::{Findings, Spoiled, with_client};
 
 const PODS: [Spoiled<PodSandboxConfig>; 14] = [
     ("no metadata", |c| c.metadata = None, "metadata"),
