@@ -69,7 +69,7 @@ enum What {
     Push,
     /// A shell in the node.
     Ssh,
-    /// Run a command in the node; it ends as the command does.
+    /// Run a command in the node; fails if it fails.
     Run {
         /// The command, for the node's shell.
         #[arg(required = true, trailing_var_arg = true)]

@@ -3,8 +3,8 @@
 //! The tests are the test target `node` of the crate `nexcage-tests`, built here and run there as root. What takes the
 //! node down on the way is a scenario ([`scenarios`]): its parts run in the node, and this side pulls the plug.
 //!
-//! Whatever happens, what the node knows about it ends up in `target/node/`, and the node is taken away: QEMU ends
-//! with the thread that started it.
+//! Whatever happens once the node is up, what it knows about that ends up in `target/node/`. And it is taken away: QEMU ends with the
+//! thread that started it.
 
 mod fixture;
 mod scenarios;
@@ -61,6 +61,7 @@ const INSTALL: Step = Step {
     play: |fixture, _| fixture.install(),
 };
 
+/// In their order.
 const STEPS: &[Step] = &[
     Step {
         name: "start",
