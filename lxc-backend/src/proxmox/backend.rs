@@ -14,6 +14,7 @@ use super::ct::Ct;
 use super::features::Features;
 use super::options::ProxmoxOptions;
 use super::pmxcfs::{MountedPmxcfs, Pmxcfs};
+use super::units::{Systemd, Units};
 use super::vmid::{Vmids, marked};
 use crate::container::{Engine, blocking, or_remove};
 
@@ -26,6 +27,7 @@ pub struct ProxmoxBackend {
     pub(super) engine: Arc<Engine>,
     pub(super) confs: Confs,
     pub(super) vmids: Arc<Vmids>,
+    pub(super) units: Arc<dyn Units>,
     /// What Proxmox can do, from the last time that somebody looked.
     features: Mutex<Option<Features>>,
 }
@@ -51,6 +53,7 @@ impl ProxmoxBackend {
             engine: Arc::new(Engine::new(NAME, options.lxc.clone(), cgroups)),
             confs: Confs::new(pmxcfs, directory, options.lock_dir.clone()),
             vmids: Arc::new(Vmids::new(options.vmids.clone(), &options.node)),
+            units: Arc::new(Systemd),
             features: Mutex::default(),
             options,
         }

@@ -2,7 +2,8 @@
 //!
 //! To Proxmox a container is a file `<vmid>.conf` in its cluster file system (`pmxcfs`) and LXC's command socket of that name. `conf` reads,
 //! writes and compares such files, and is pure; `confs` says whose they are and changes them under Proxmox's own `lock`; `vmid`
-//! reserves numbers; `start`, `remove`, `audit` and `check` are the backend's life; `hook` is what LXC calls when a container has stopped.
+//! reserves numbers; `units` is what systemd knows of containers that Proxmox started; `start`, `remove`, `audit` and `check` are the
+//! backend's life; `hook` is what LXC calls when a container has stopped.
 //!
 //! Invariants:
 //!
@@ -31,6 +32,7 @@ mod pmxcfs;
 mod remove;
 mod start;
 mod subids;
+mod units;
 mod vmid;
 
 pub use backend::ProxmoxBackend;

@@ -2,10 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
-use nexcage_command::{Command, CommandError, Program};
+use camino::{Utf8Path, Utf8PathBuf};
 use nexcage_sandbox::{SandboxError, SandboxId, SandboxSpec};
 
 use super::backend::ProxmoxBackend;
@@ -14,16 +12,10 @@ use super::ct::include_path;
 use super::options::StartMode;
 use super::pmxcfs::gone;
 use super::vmid::{all_marked, marked};
-use crate::container::{Engine, blocking};
+use crate::container::{Directory, Engine, blocking};
 
-/// How long systemd may take to answer.
-const SYSTEMD_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long a unit whose container is gone may take to end: a program of Proxmox's runs then.
-const UNIT_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Between two looks at it.
-const UNIT_PAUSE: Duration = Duration::from_millis(50);
+/// For errors.
+const DOING: &str = "remove the container";
 
 /// What Proxmox keeps of a container that it starts: what `lxc-start` says, and what its hooks warn of.
 const MESSAGES: [&str; 2] = ["stderr", "warnings"];
@@ -55,31 +47,56 @@ impl ProxmoxBackend {
         Ok(())
     }
 
-    /// Gives back the sandbox's numbers, and removes everything that is there because of them.
+    /// Gives back the sandbox's numbers, and removes everything that is there because of them, as far as it can; the first failure counts.
     pub(super) async fn remove_containers(&self, id: &SandboxId) -> Result<(), SandboxError> {
-        let (engine, confs) = (Arc::clone(&self.engine), self.confs.clone());
-        let (of, run_dir) = (id.clone(), self.options.run_dir.clone());
-        let removed =
-            tokio::task::spawn_blocking(move || remove_all(&engine, &confs, &run_dir, &of));
-        let doing = "remove the container";
-        let removed = removed
-            .await
-            .map_err(|e| SandboxError::step(id, doing)(e))?;
-        let all = removed.map_err(|error| match &error {
+        let (lxc_path, of) = (self.engine.options().lxc_path.clone(), id.clone());
+        let all = blocking(id, DOING, move || marked(&lxc_path, &of)).await?;
+        let mut outcome = Ok(());
+        for vmid in all {
+            outcome = outcome.and(self.remove_container(id, vmid).await);
+        }
+        outcome
+    }
+
+    /// Removes the configuration first and the marker last: by that the rest is found again.
+    async fn remove_container(&self, id: &SandboxId, vmid: u32) -> Result<(), SandboxError> {
+        let removal = Removal {
+            engine: Arc::clone(&self.engine),
+            confs: self.confs.clone(),
+            run_dir: self.options.run_dir.clone(),
+            id: id.clone(),
+            vmid,
+        };
+        let start = self.step(removal.clone(), Removal::take_from_proxmox);
+        let Some(was_started_by_proxmox) = start.await? else {
+            return Ok(());
+        };
+        let by_api = matches!(self.options.start, StartMode::Api(_));
+        // An administrator may have tried to start one that was nexcage's to start. Before the rest: what Proxmox does at the end of the
+        // unit makes anew the files that LXC keeps, and systemd the one with what it says.
+        if by_api || was_started_by_proxmox {
+            self.units.forget(vmid).await;
+        }
+        self.step(removal, Removal::take_from_lxc).await?;
+        self.vmids.give_back(vmid);
+        Ok(())
+    }
+
+    /// Does a part of a removal where it blocks no worker.
+    async fn step<T: Send + 'static>(
+        &self,
+        removal: Removal,
+        part: impl FnOnce(&Removal) -> Result<T, RemoveError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let id = removal.id.clone();
+        let done = tokio::task::spawn_blocking(move || part(&removal)).await;
+        let done = done.map_err(|e| SandboxError::step(&id, DOING)(e))?;
+        done.map_err(|error| match &error {
             RemoveError::Conf(ConfError::NoQuorum { .. } | ConfError::NotMounted { .. }) => {
                 self.engine.unavailable_by(&error)
             }
-            _ => SandboxError::step(id, doing)(error),
-        })?;
-        let by_api = matches!(self.options.start, StartMode::Api(_));
-        for removed in all {
-            // An administrator may have tried to start one that was nexcage's to start.
-            if by_api || removed.was_started_by_proxmox {
-                forget_unit(removed.vmid).await;
-            }
-            self.vmids.give_back(removed.vmid);
-        }
-        Ok(())
+            _ => SandboxError::step(&id, DOING)(error),
+        })
     }
 
     /// Removes what is in the sandbox's run directory.
@@ -122,133 +139,214 @@ impl ProxmoxBackend {
     }
 }
 
-/// A number that a sandbox had.
-#[derive(Clone, Copy, Debug)]
-struct Removed {
+/// A container of a sandbox that is being removed. All of it blocks.
+#[derive(Clone, Debug)]
+struct Removal {
+    engine: Arc<Engine>,
+    confs: Confs,
+    /// Where Proxmox keeps what is said of containers that it starts.
+    run_dir: Utf8PathBuf,
+    id: SandboxId,
     vmid: u32,
-    /// Whether Proxmox has ever started, or tried to start, the container.
-    was_started_by_proxmox: bool,
 }
 
-/// Removes all containers of a sandbox, as far as it can; the first failure counts. Says which there were.
-fn remove_all(
-    engine: &Engine,
-    confs: &Confs,
-    run_dir: &Utf8Path,
-    id: &SandboxId,
-) -> Result<Vec<Removed>, RemoveError> {
-    let mut all = Vec::new();
-    let mut outcome = Ok(());
-    for vmid in marked(&engine.options().lxc_path, id)? {
-        match remove_one(engine, confs, run_dir, id, vmid) {
-            Ok(removed) => all.extend(removed),
-            Err(error) => outcome = outcome.and(Err(error)),
-        }
-    }
-    outcome.map(|()| all)
-}
-
-/// Removes the configuration first and the marker last: by that the rest is found again. `None` if it is somebody else's by now.
-fn remove_one(
-    engine: &Engine,
-    confs: &Confs,
-    run_dir: &Utf8Path,
-    id: &SandboxId,
-    vmid: u32,
-) -> Result<Option<Removed>, RemoveError> {
-    let name = vmid.to_string();
-    let directory = engine.directory(&name, id);
-    match confs.remove(vmid, id)? {
-        Owner::Foreign => {
-            let path = confs.path(vmid);
-            tracing::warn!(%path, sandbox = %id, "not removed: it is not of this pod, though its number was");
-            directory.give_up()?;
-            return Ok(None);
-        }
-        Owner::Ours(text) => {
-            if let Some(include) = include_of(&text, vmid, id) {
-                gone(std::fs::remove_file(include))?;
+impl Removal {
+    /// Removes what makes it a container to Proxmox, and says whether Proxmox has ever started it, or tried to. `None` if it is somebody
+    /// else's by now.
+    fn take_from_proxmox(&self) -> Result<Option<bool>, RemoveError> {
+        let (vmid, id) = (self.vmid, &self.id);
+        match self.confs.remove(vmid, id)? {
+            Owner::Foreign => {
+                let path = self.confs.path(vmid);
+                tracing::warn!(%path, sandbox = %id, "not removed: it is not of this pod, though its number was");
+                self.directory().give_up()?;
+                return Ok(None);
             }
+            Owner::Ours(text) => {
+                if let Some(include) = include_of(&text, vmid, id) {
+                    gone(std::fs::remove_file(include))?;
+                }
+            }
+            Owner::Nobody => {}
         }
-        Owner::Nobody => {}
+        nexcage_failpoint::hit("pve.conf-removed");
+        let any = messages(&self.run_dir, vmid).any(|path| path.exists());
+        Ok(Some(any))
     }
-    nexcage_failpoint::hit("pve.conf-removed");
-    let was_started_by_proxmox = remove_messages(run_dir, vmid)?;
-    engine.remove_container(&name, &directory)?;
-    nexcage_failpoint::hit("pve.removed");
-    Ok(Some(Removed {
-        vmid,
-        was_started_by_proxmox,
-    }))
-}
 
-/// Says whether there were any.
-fn remove_messages(run_dir: &Utf8Path, vmid: u32) -> io::Result<bool> {
-    let mut any = false;
-    for kind in MESSAGES {
-        match std::fs::remove_file(run_dir.join(format!("ct-{vmid}.{kind}"))) {
-            Ok(()) => any = true,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+    /// Removes what Proxmox and LXC keep of a container that has ended, its directory with the marker last.
+    fn take_from_lxc(&self) -> Result<(), RemoveError> {
+        for path in messages(&self.run_dir, self.vmid) {
+            gone(std::fs::remove_file(path))?;
         }
+        self.engine
+            .remove_container(&self.vmid.to_string(), &self.directory())?;
+        nexcage_failpoint::hit("pve.removed");
+        Ok(())
     }
-    Ok(any)
-}
 
-/// A container that was ended by a signal is a failed unit to systemd, which remembers it. Nothing is stopped here: the number may be
-/// somebody else's by now.
-async fn forget_unit(vmid: u32) {
-    let Ok(systemctl) = Program::find("systemctl", "systemd") else {
-        return;
-    };
-    let unit = format!("pve-container@{vmid}.service");
-    let forgotten = async {
-        let begun = Instant::now();
-        let mut state = unit_state(&systemctl, &unit).await?;
-        while is_ending(&state) && begun.elapsed() < UNIT_PATIENCE {
-            tokio::time::sleep(UNIT_PAUSE).await;
-            state = unit_state(&systemctl, &unit).await?;
-        }
-        if state == "failed" {
-            let command = Command::new(&systemctl, SYSTEMD_DEADLINE);
-            command.args(["reset-failed", &unit]).run().await?;
-        }
-        Ok::<_, CommandError>(())
-    };
-    if let Err(error) = forgotten.await {
-        tracing::debug!(%unit, %error, "systemd does not forget it");
+    fn directory(&self) -> Directory {
+        self.engine.directory(&self.vmid.to_string(), &self.id)
     }
 }
 
-/// `inactive` also of a unit that systemd does not know.
-async fn unit_state(systemctl: &Program, unit: &str) -> Result<String, CommandError> {
-    let command = Command::new(systemctl, SYSTEMD_DEADLINE);
-    let show = ["show", "--property=ActiveState", "--value", unit];
-    let output = command.args(show).run().await?;
-    Ok(output.stdout_text().trim().to_owned())
-}
-
-/// Also while systemd has not heard yet that its process has ended.
-fn is_ending(state: &str) -> bool {
-    matches!(state, "active" | "deactivating")
+/// Files with what Proxmox keeps of a container that it starts.
+fn messages(run_dir: &Utf8Path, vmid: u32) -> impl Iterator<Item = Utf8PathBuf> {
+    MESSAGES
+        .map(|kind| run_dir.join(format!("ct-{vmid}.{kind}")))
+        .into_iter()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
 
-    #[test]
-    fn what_proxmox_says_of_a_container_goes_with_it() {
-        let temp = tempfile::tempdir().unwrap();
-        let run_dir = Utf8Path::from_path(temp.path()).unwrap();
-        assert!(!remove_messages(&run_dir.join("none"), 100).unwrap());
-        for name in ["ct-100.stderr", "ct-100.warnings", "ct-1001.stderr"] {
-            std::fs::write(run_dir.join(name), "").unwrap();
+    use async_trait::async_trait;
+    use nexcage_command::Program;
+    use nexcage_sandbox::{CgroupHost, CgroupTree};
+
+    use super::*;
+    use crate::container::LxcOptions;
+    use crate::proxmox::fake::FakePmxcfs;
+    use crate::proxmox::options::ProxmoxOptions;
+    use crate::proxmox::units::Units;
+
+    /// systemd, which at the end of each unit writes to the file for what is said once more, and remembers the unit.
+    #[derive(Debug)]
+    struct FakeUnits {
+        base: Utf8PathBuf,
+        forgotten: Mutex<Vec<u32>>,
+    }
+
+    #[async_trait]
+    impl Units for FakeUnits {
+        async fn forget(&self, vmid: u32) {
+            let marker = self.base.join(format!("lxc/{vmid}/nexcage-sandbox"));
+            assert!(marker.is_symlink(), "{vmid} would not be found again");
+            fs::write(self.base.join(format!("run/ct-{vmid}.stderr")), "ended").unwrap();
+            self.forgotten.lock().unwrap().push(vmid);
         }
-        assert!(remove_messages(run_dir, 100).unwrap());
-        assert!(!remove_messages(run_dir, 100).unwrap());
-        let mut left = run_dir.read_dir_utf8().unwrap();
-        assert_eq!(left.next().unwrap().unwrap().file_name(), "ct-1001.stderr");
-        assert!(left.next().is_none());
+    }
+
+    struct Setting {
+        _temp: tempfile::TempDir,
+        base: Utf8PathBuf,
+        units: Arc<FakeUnits>,
+        backend: ProxmoxBackend,
+        id: SandboxId,
+    }
+
+    /// A node where nexcage starts containers itself.
+    fn setting() -> Setting {
+        let temp = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(temp.path()).unwrap().to_owned();
+        for directory in ["lxc", "run"] {
+            fs::create_dir(base.join(directory)).unwrap();
+        }
+        let pmxcfs = Arc::new(FakePmxcfs::new(base.join("pve"), &["pve1"]).unwrap());
+        let program = Program::at("/bin/true").unwrap();
+        let options = ProxmoxOptions {
+            lxc: LxcOptions {
+                lxc_path: base.join("lxc"),
+                rootfs: base.join("rootfs"),
+                id_base: 100_000,
+                id_count: 65_536,
+                apparmor: true,
+                apparmor_profile: None,
+                holder: program.clone(),
+            },
+            pve_dir: base.join("pve"),
+            node: "pve1".into(),
+            vmids: 900_000..=900_009,
+            lock_dir: base.join("locks"),
+            run_dir: base.join("run"),
+            start: StartMode::Direct,
+            dpkg_query: program.clone(),
+            hook: program,
+        };
+        let cgroups = CgroupTree::new(CgroupHost::None, "nexcage-", None);
+        let units = Arc::new(FakeUnits {
+            base: base.clone(),
+            forgotten: Mutex::default(),
+        });
+        let mut backend = ProxmoxBackend::with_pmxcfs(options, Arc::new(cgroups), pmxcfs);
+        backend.units = Arc::clone(&units) as _;
+        Setting {
+            _temp: temp,
+            base,
+            units,
+            backend,
+            id: SandboxId("0123".into()),
+        }
+    }
+
+    impl Setting {
+        /// Marks the number's directory as the sandbox's.
+        fn mark(&self, vmid: u32) {
+            let directory = self.base.join(format!("lxc/{vmid}"));
+            fs::create_dir(&directory).unwrap();
+            symlink(&self.id.0, directory.join("nexcage-sandbox")).unwrap();
+        }
+
+        /// As after a start by Proxmox.
+        fn was_started_by_proxmox(&self, vmid: u32) {
+            fs::write(self.base.join(format!("run/ct-{vmid}.warnings")), "").unwrap();
+        }
+
+        fn left(&self, directory: &str) -> Vec<String> {
+            let entries = self.base.join(directory).read_dir_utf8().unwrap();
+            let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().to_owned()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_removed_keeps_no_unit_of_others() {
+        let setting = setting();
+        for vmid in [900_000, 900_001, 900_002] {
+            setting.mark(vmid);
+        }
+        setting.was_started_by_proxmox(900_000);
+        setting.was_started_by_proxmox(900_002);
+        // Nothing that can be read, whoever reads.
+        let conf = setting.backend.confs.path(900_000);
+        fs::create_dir(&conf).unwrap();
+
+        let removed = setting.backend.remove_containers(&setting.id).await;
+        assert!(
+            matches!(removed, Err(SandboxError::Step { .. })),
+            "{removed:?}"
+        );
+        assert_eq!(*setting.units.forgotten.lock().unwrap(), [900_002]);
+        assert_eq!(setting.left("lxc"), ["900000"]);
+        assert_eq!(setting.left("run"), ["ct-900000.warnings"]);
+
+        fs::remove_dir(&conf).unwrap();
+        setting
+            .backend
+            .remove_containers(&setting.id)
+            .await
+            .unwrap();
+        assert_eq!(*setting.units.forgotten.lock().unwrap(), [900_002, 900_000]);
+        assert_eq!(setting.left("lxc"), [""; 0]);
+        assert_eq!(setting.left("run"), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_proxmox_says_of_other_containers_stays() {
+        let setting = setting();
+        setting.mark(900_000);
+        for name in ["ct-900000.stderr", "ct-9000001.stderr"] {
+            fs::write(setting.base.join("run").join(name), "").unwrap();
+        }
+        setting
+            .backend
+            .remove_containers(&setting.id)
+            .await
+            .unwrap();
+        assert_eq!(setting.left("run"), ["ct-9000001.stderr"]);
     }
 }
