@@ -7,13 +7,19 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::{Crictl, Machine, Pod, Proxmox, spec};
+use crate::{Crictl, Machine, Pod, Proxmox, spec, wait};
 
 /// Pods at one time.
 const AT_ONCE: u32 = 4;
 
 /// The administrator's pause between two deeds is shorter than this many milliseconds.
 const PAUSE: u64 = 400;
+
+/// Seconds that the administrator may work on one container, on an emulated machine.
+const PATIENCE: u64 = 120;
+
+/// What the daemon says when somebody works on a container.
+const LOCKED: &str = "has been locked by somebody else";
 
 /// Whatever runs pods.
 pub trait Pods: Sync {
@@ -141,8 +147,19 @@ fn live(pods: &impl Pods, number: u32) -> anyhow::Result<anyhow::Result<()>> {
     let crictl = pods.crictl();
     let container = pods.start(&pod, &spec::shell(&name, spec::COUNT));
     let ran = container.and_then(|id| crictl.run(&["exec", "--sync", &id, "true"]));
-    crictl.run(&["rmp", "--force", &pod.id])?;
+    remove(crictl, &pod)?;
     Ok(ran.map(drop))
+}
+
+/// Removes a pod; again, as kubelet does, if the administrator has worked on its container for longer than the daemon waits.
+fn remove(crictl: &Crictl, pod: &Pod) -> anyhow::Result<()> {
+    wait::until("the pod is removed", PATIENCE, || {
+        let removed = crictl.try_run(&["rmp", "--force", &pod.id])?;
+        match removed.stderr.contains(LOCKED) {
+            true => Ok(None),
+            false => removed.success().map(|_| Some(())),
+        }
+    })
 }
 
 /// Stops or destroys containers of pods, one after the other, until it is over.

@@ -17,6 +17,9 @@ const MESSAGES: &str = "/run/pve";
 const LOCKS: &str = "/run/lxc/lock";
 const LOGS: &str = "/var/log/lxc";
 
+/// Seconds that LXC, Proxmox and the daemon may take, also on an emulated machine.
+const PATIENCE: u64 = 60;
+
 /// The first process of the one that runs.
 const INIT: &str = "/usr/bin/catatonit";
 
@@ -130,7 +133,7 @@ impl<'a> Foreign<'a> {
         let numbers = self.numbers();
         let mut left = Vec::new();
         // What was destroyed behind the daemon's back, it finds out in a moment.
-        let alone = wait::until_true("no other containers", 20, || {
+        let alone = wait::until_true("no other containers", PATIENCE, || {
             left = [self.proxmox.numbers()?, self.proxmox.directories()?].concat();
             left.retain(|vmid| !numbers.contains(vmid));
             Ok(left.is_empty())
@@ -222,7 +225,8 @@ impl<'a> Foreign<'a> {
                 let monitor = parent(init.pid).context("it has no monitor")?;
                 self.proxmox.pct(&["stop", &number])?;
                 // Until then its hooks write what is removed below.
-                wait::until_true("its monitor ends", 60, || Ok(!process::runs(monitor)))?;
+                wait::until_true("its monitor ends", PATIENCE, || Ok(!process::runs(monitor)))?;
+                wait::until_true("its unit ends", PATIENCE, || unit_has_ended(vmid))?;
             }
             self.proxmox.pct(&["destroy", &number])?;
         }
@@ -367,6 +371,18 @@ fn look_below(
         entries.insert(path, entry);
     }
     Ok(())
+}
+
+/// Whether systemd, where it is, is done with a container that Proxmox has started. It runs a program of Proxmox's after the monitor's end,
+/// and that `lxc-stop`: until then LXC's lock and log, and the file for what is said, are made anew.
+fn unit_has_ended(vmid: u32) -> anyhow::Result<bool> {
+    if !Utf8Path::new("/run/systemd/system").exists() {
+        return Ok(true);
+    }
+    let unit = format!("pve-container@{vmid}.service");
+    let show = ["show", "--property=ActiveState", "--value", &unit];
+    let state = process::run("systemctl", &show, PATIENCE)?.success()?;
+    Ok(!matches!(state.trim(), "active" | "deactivating"))
 }
 
 /// The number of a process's parent, if it runs.
