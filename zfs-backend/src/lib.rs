@@ -82,5 +82,6 @@ mod usage;
 mod zfs;
 
 pub use open::dataset_exists;
+pub use open::dataset_room;
 pub use store::ZfsOptions;
 pub use store::ZfsStore;

@@ -13,6 +13,9 @@ use crate::recover::{Disk, Known, plan};
 use crate::store::{Blocking, Inner};
 use crate::zfs::{Entry, Programs, Properties, Refusal, Zfs};
 
+/// Bytes that can still be written to a dataset (zfsprops(7)).
+const ROOM: &str = "available";
+
 /// Everything that has to be done before the store can be used.
 pub(crate) async fn open(inner: &Arc<Inner>, properties: &Properties) -> Result<()> {
     let properties = with_base(properties)?;
@@ -229,6 +232,38 @@ fn sweep_mounts(with: &Blocking, dir: &Utf8Path, known: &HashSet<String>) -> Res
         }
     }
     Ok(())
+}
+
+/// Bytes that can still be written to a dataset: what its pool has, unless a quota on it or above it leaves less. `None` where
+/// [`dataset_exists`] says no.
+///
+/// # Errors
+///
+/// [`LayerStoreError::Io`](nexcage_image_store::LayerStoreError::Io) if that cannot be found out.
+pub async fn dataset_room(dataset: &str) -> Result<Option<u64>> {
+    let Ok(zfs) = Programs::find() else {
+        return Ok(None);
+    };
+    room(&zfs, dataset).await
+}
+
+pub(crate) async fn room(zfs: &dyn Zfs, dataset: &str) -> Result<Option<u64>> {
+    Names::new(dataset)?;
+    let doing = "asking for the room in the dataset";
+    let entry = match zfs.get(dataset, &[ROOM]).await {
+        Ok(entry) => entry,
+        Err(e) if e.is(Refusal::NotFound) || e.is(Refusal::NoModule) => return Ok(None),
+        Err(e) => return Err(e).doing_to(doing, dataset),
+    };
+    let value = entry.value(ROOM).unwrap_or_default();
+    match value.parse() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(_) => Err(refused(
+            std::io::ErrorKind::InvalidData,
+            format!("{doing} {dataset}"),
+            format!("{value:?} is no number of bytes"),
+        )),
+    }
 }
 
 /// Whether a dataset exists. Not if OpenZFS is not installed, its module is not loaded, or the pool is not

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use crate::open::room;
 use crate::zfs::fake::Mishap;
 use crate::zfs::{Properties, Refusal, Zfs};
 
@@ -215,4 +216,21 @@ async fn a_dataset_is_given_back_as_it_was() {
     ZfsStore::open_on(options, place.fake.clone(), place.fake.clone())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_room_is_what_zfs_says() {
+    let place = Place::new();
+    let asked = async |dataset: &str| room(place.fake.as_ref(), dataset).await;
+    assert_eq!(asked("tank/n").await.unwrap(), Some(1 << 30));
+    place.fake.set_room("0");
+    assert_eq!(asked("tank/n").await.unwrap(), Some(0));
+    assert_eq!(asked("tank/none").await.unwrap(), None);
+    place.fake.set_room("-");
+    let unknown = text(&asked("tank/n").await.unwrap_err());
+    assert!(unknown.contains("tank/n"), "{unknown}");
+    for (refusal, known) in [(Refusal::NoModule, true), (Refusal::Suspended, false)] {
+        (place.fake).mishap(Some((0, Mishap::Refused(refusal))));
+        assert_eq!(asked("tank/n").await.is_ok(), known, "{refusal:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use nexcage_image_store::{LayerStore, LayerStoreError, MountOptions, RootfsOptions};
-use nexcage_zfs::{ZfsStore, dataset_exists};
+use nexcage_zfs::{ZfsStore, dataset_exists, dataset_room};
 
 use crate::common::*;
 
@@ -13,6 +13,8 @@ async fn what_is_missing_is_named_with_the_remedy() {
     assert!(dataset_exists(&place.dataset("")).await.unwrap());
     assert!(!dataset_exists(&place.dataset("/none")).await.unwrap());
     assert!(!dataset_exists("nexcage-no-such-pool/x").await.unwrap());
+    assert!(dataset_room(&place.dataset("")).await.unwrap() > Some(0));
+    assert_eq!(dataset_room(&place.dataset("/none")).await.unwrap(), None);
     let mut options = place.options();
     options.dataset = place.dataset("/none");
     let refused = ZfsStore::open(options).await.unwrap_err();

@@ -55,6 +55,8 @@ struct State {
     mounts: HashMap<Utf8PathBuf, String>,
     last: u64,
     pool: Option<String>,
+    /// As ZFS tells what a dataset has left.
+    room: String,
     calls: Vec<String>,
     mishap: Option<(usize, Mishap)>,
 }
@@ -81,6 +83,7 @@ impl Fake {
             killed: Notify::new(),
         };
         fake.state().pool = Some("ONLINE".into());
+        fake.set_room("1073741824");
         for name in ["tank", "tank/n"] {
             fake.make(name, None, &Properties::new()).unwrap();
         }
@@ -144,6 +147,10 @@ impl Fake {
 
     pub(crate) fn set_pool(&self, pool: Option<&str>) {
         self.state().pool = pool.map(str::to_owned);
+    }
+
+    pub(crate) fn set_room(&self, room: &str) {
+        room.clone_into(&mut self.state().room);
     }
 
     pub(crate) fn mounts(&self) -> Vec<String> {
@@ -360,6 +367,7 @@ impl State {
             "creation" => "1700000000".to_owned(),
             "defer_destroy" if snapshot.is_some_and(|s| s.deferred) => "on".to_owned(),
             "defer_destroy" if snapshot.is_some() => "off".to_owned(),
+            "available" => self.room.clone(),
             "used" | "usedbydataset" | "referenced" | "written" => bytes(),
             "origin" => origin.map_or("-".to_owned(), |origin| {
                 let (owner, _) = self.owner(origin);
