@@ -67,14 +67,18 @@ fn install_package() -> anyhow::Result<&'static str> {
     Ok(NAME)
 }
 
-/// As lxc-pve does: started by Proxmox, LXC maps ids by newuidmap.
+/// Started by Proxmox, LXC maps ids by newuidmap, and those alone that root was given: by lxc-pve those of ordinary pods, and by
+/// whoever wants `hostUsers: false` those that kubelet gives to pods.
 fn give_ids_to_root() -> anyhow::Result<()> {
     for file in [Path::new("/etc/subuid"), Path::new("/etc/subgid")] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if !text.lines().any(|line| line.starts_with("root:")) {
-            fs::write(file, format!("{text}root:100000:65536\n"))
-                .with_context(|| format!("cannot write {}", file.display()))?;
+        let mut text = fs::read_to_string(file).unwrap_or_default();
+        for line in ["root:100000:65536", "root:65536:65536"] {
+            if !text.lines().any(|known| known == line) {
+                text.push_str(line);
+                text.push('\n');
+            }
         }
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }

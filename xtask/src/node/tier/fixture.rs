@@ -188,34 +188,16 @@ impl Fixture {
             Size::Brief => "proxmox::pods_that_nexcage_starts",
             Size::Usual | Size::Full => "proxmox::",
         };
-        self.test(filter, 30 * MINUTE)?;
-        if size < Size::Full {
-            return Ok(());
-        }
-        // All of them, whatever comes of one: together they take an hour.
-        let mut failed = Vec::new();
-        for (name, patience) in [
-            ("the_rest_of_pods_that_proxmox_starts", 20 * MINUTE),
-            ("critest_ends_as_expected_started_directly", 45 * MINUTE),
-            ("critest_ends_as_expected_started_by_proxmox", 45 * MINUTE),
-            (
-                "an_administrator_plays_with_pods_that_nexcage_starts",
-                60 * MINUTE,
-            ),
-            (
-                "an_administrator_plays_with_pods_that_proxmox_starts",
-                60 * MINUTE,
-            ),
-        ] {
-            let environment = [("NEXCAGE_TEST_PLAYED", PLAYED)];
-            if let Err(error) = self.part_with(&format!("proxmox::{name}"), &environment, patience)
-            {
-                println!("{name}: {error:#}");
-                failed.push(name);
-            }
-        }
-        ensure!(failed.is_empty(), "{} failed", failed.join(", "));
-        Ok(())
+        self.test(filter, 30 * MINUTE)
+    }
+
+    /// One of the long tests of those.
+    pub(super) fn proxmox_part(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
+        let environment = [
+            ("NEXCAGE_TEST_PLAYED", PLAYED),
+            ("NEXCAGE_TEST_PARALLEL", PARALLEL),
+        ];
+        self.part_with(&format!("proxmox::{name}"), &environment, patience)
     }
 
     /// The ZFS driver without a daemon. Killing it at each of its steps takes as long as all the rest.

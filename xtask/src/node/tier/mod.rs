@@ -114,6 +114,47 @@ const STEPS: &[Step] = &[
         play: |fixture, size| fixture.proxmox(size),
     },
     Step {
+        name: "proxmox-rest",
+        from: Size::Full,
+        play: |fixture, _| {
+            fixture.proxmox_part("the_rest_of_pods_that_proxmox_starts", 20 * MINUTE)
+        },
+    },
+    Step {
+        name: "critest-direct",
+        from: Size::Full,
+        play: |fixture, _| {
+            fixture.proxmox_part("critest_ends_as_expected_started_directly", 45 * MINUTE)
+        },
+    },
+    Step {
+        name: "critest-api",
+        from: Size::Full,
+        play: |fixture, _| {
+            fixture.proxmox_part("critest_ends_as_expected_started_by_proxmox", 45 * MINUTE)
+        },
+    },
+    Step {
+        name: "admin-direct",
+        from: Size::Full,
+        play: |fixture, _| {
+            fixture.proxmox_part(
+                "an_administrator_plays_with_pods_that_nexcage_starts",
+                60 * MINUTE,
+            )
+        },
+    },
+    Step {
+        name: "admin-api",
+        from: Size::Full,
+        play: |fixture, _| {
+            fixture.proxmox_part(
+                "an_administrator_plays_with_pods_that_proxmox_starts",
+                60 * MINUTE,
+            )
+        },
+    },
+    Step {
         name: "churn",
         from: Size::Usual,
         play: |fixture, size| fixture.churn(size),
