@@ -18,6 +18,7 @@ mod settings;
 mod storage;
 mod systemd;
 mod upgrade;
+mod users;
 
 use inventory::Inventory;
 use node::Node;

@@ -36,6 +36,7 @@ pub mod request;
 pub mod spec;
 mod sweep;
 pub mod tools;
+pub mod users;
 pub mod wait;
 mod workload;
 

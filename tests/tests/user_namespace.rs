@@ -1,17 +1,14 @@
 //! Pods with `hostUsers: false`: who is who inside, outside and on disk.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context as _, ensure};
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 use nexcage_tests::leak::Baseline;
+use nexcage_tests::users::{BASE, LENGTH, fill_volume, mapped, own};
 use nexcage_tests::{Machine, Pod, spec};
 use serde_json::{Value, json};
-
-/// First host id of the pods here, and how many they have.
-const BASE: u32 = 1_200_000;
-const LENGTH: u32 = 65_536;
 
 #[test]
 fn ids_are_right_inside_outside_and_on_disk() {
@@ -32,7 +29,8 @@ fn ids_are_right_inside_outside_and_on_disk() {
 fn a_life(machine: &Machine, handler: &str) -> anyhow::Result<()> {
     let name = format!("users{handler}");
     let pod = run_pod(machine, &name, handler)?;
-    let volume = volume(machine, &name)?;
+    let volume = machine.temporary_directory().join(format!("volume-{name}"));
+    fill_volume(&volume)?;
     let mut config = container("app", spec::COUNT);
     config["mounts"] = json!([mapped(&volume)]);
     config["linux"]["security_context"]["supplemental_groups"] = json!([2000]);
@@ -73,7 +71,7 @@ fn a_life(machine: &Machine, handler: &str) -> anyhow::Result<()> {
 }
 
 /// A process that is not root reaches a volume by its `fsGroup` alone, and what it makes there is the group's.
-fn a_user_with_a_group(machine: &Machine, pod: &Pod, volume: &Utf8PathBuf) -> anyhow::Result<()> {
+fn a_user_with_a_group(machine: &Machine, pod: &Pod, volume: &Utf8Path) -> anyhow::Result<()> {
     let user = |name: &str, groups: &[u32]| {
         let mut config = container(name, spec::COUNT);
         config["mounts"] = json!([mapped(volume)]);
@@ -116,7 +114,7 @@ fn a_pod_outlives_the_daemon_and_what_cannot_be_is_refused() {
         ensure!(machine.exec(&id, &["id", "-u"])?.trim() == "0");
 
         let mut config = container("sysfs", "true");
-        config["mounts"] = json!([mapped(&Utf8PathBuf::from("/sys/kernel"))]);
+        config["mounts"] = json!([mapped(Utf8Path::new("/sys/kernel"))]);
         refused(machine, &pod, &config, &["mounts[0].uidMappings", "sysfs"])?;
 
         let mut config = container("user", "true");
@@ -146,18 +144,9 @@ fn refused(machine: &Machine, pod: &Pod, config: &Value, words: &[&str]) -> anyh
     Ok(())
 }
 
-fn range() -> Value {
-    json!([{ "host_id": BASE, "container_id": 0, "length": LENGTH }])
-}
-
-fn users() -> Value {
-    json!({ "mode": 0, "uids": range(), "gids": range() })
-}
-
 fn run_pod(machine: &Machine, name: &str, handler: &str) -> anyhow::Result<Pod> {
     let logs = machine.log_directory(name)?;
-    let mut config = spec::pod(name, logs.as_str());
-    config["linux"]["security_context"]["namespace_options"]["userns_options"] = users();
+    let config = own(spec::pod(name, logs.as_str()));
     let file = machine.file(&format!("pod-{name}.json"), &config)?;
     let id = machine
         .crictl()
@@ -166,25 +155,5 @@ fn run_pod(machine: &Machine, name: &str, handler: &str) -> anyhow::Result<Pod> 
 }
 
 fn container(name: &str, command: &str) -> Value {
-    let mut config = spec::shell(name, command);
-    config["linux"]["security_context"]["namespace_options"]["userns_options"] = users();
-    config
-}
-
-/// A mount as kubelet asks for it.
-fn mapped(host: &Utf8PathBuf) -> Value {
-    json!({
-        "container_path": "/data", "host_path": host, "uidMappings": range(), "gidMappings": range(),
-    })
-}
-
-/// A volume as kubelet leaves it: one file of a user, and a directory that `fsGroup` gave to group 2000.
-fn volume(machine: &Machine, name: &str) -> anyhow::Result<Utf8PathBuf> {
-    let volume = machine.temporary_directory().join(format!("volume-{name}"));
-    fs::create_dir_all(volume.join("group"))?;
-    fs::write(volume.join("of-1000"), "")?;
-    chown(volume.join("of-1000"), Some(1000), Some(2000))?;
-    chown(volume.join("group"), None, Some(2000))?;
-    fs::set_permissions(volume.join("group"), fs::Permissions::from_mode(0o2770))?;
-    Ok(volume)
+    own(spec::shell(name, command))
 }

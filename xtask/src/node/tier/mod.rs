@@ -89,6 +89,11 @@ const STEPS: &[Step] = &[
         play: |fixture, _| fixture.test("apparmor::", 10 * MINUTE),
     },
     Step {
+        name: "users",
+        from: Size::Usual,
+        play: |fixture, _| fixture.test("users::", 10 * MINUTE),
+    },
+    Step {
         name: "package",
         from: Size::Usual,
         play: |fixture, _| fixture.test("package::", 20 * MINUTE),
