@@ -6,6 +6,8 @@
 //! [`Daemon`], kills it, starts it again, and talks to it through [`Crictl`] or a raw [`Client`](client::Client).
 //! Images come from a local registry that `cargo xtask test system` starts; [`image`] has their names.
 //!
+//! A [`Proxmox`] is a simulated node, for tests, and for the benchmarks, which have no machine.
+//!
 //! Everything a machine makes carries its name, `nxt-<6 hex digits>`: in a path, an interface, an LXC
 //! container. That is how [`leak`] finds what a test has left behind, and how [`sweep`] removes what
 //! a test that was killed could not. A machine's owner holds a lock on a file in it; a machine

@@ -1,16 +1,23 @@
 //! A Proxmox VE node for one test, or for a benchmark: the simulator, in directories of their own.
 #![allow(clippy::disallowed_methods)]
 
+mod packages;
+mod place;
+mod task;
+mod token;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::ops::Range;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::{Value, json};
+use serde_json::Value;
+
+pub use place::Place;
+pub use task::Task;
 
 use crate::process::Output;
 use crate::{Machine, process, tools};
@@ -30,9 +37,6 @@ const NUMBERS: u32 = 100;
 /// Numbers that simulated nodes take theirs from: locks of containers are in a directory of the whole machine.
 const ALL_NUMBERS: Range<u32> = 1_000_000..91_000_000;
 
-/// Where dpkg is told that its database is.
-const DPKG_DATABASE: &str = "DPKG_ADMINDIR";
-
 /// A simulated node. Dropping it ends the simulator as a power cut would; containers run on.
 #[derive(Debug)]
 pub struct Proxmox {
@@ -41,26 +45,6 @@ pub struct Proxmox {
     place: Place,
     port: u16,
     vmids: Range<u32>,
-}
-
-/// Something that Proxmox did in the background.
-#[derive(Clone, Copy, Debug)]
-pub struct Task {
-    /// When its log was made, which is the first that its process does.
-    pub begun: SystemTime,
-    /// From then to the last line of its log. The kernel's clock for files has steps of some milliseconds.
-    pub took: Duration,
-}
-
-/// Where a simulated node is on a machine.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// What it keeps for itself.
-    pub directory: Utf8PathBuf,
-    /// Where its cluster file system is mounted.
-    pub mount: Utf8PathBuf,
-    /// Where LXC keeps containers.
-    pub lxc_path: Utf8PathBuf,
 }
 
 impl Proxmox {
@@ -87,8 +71,8 @@ impl Proxmox {
     ///
     /// If it cannot be written.
     pub fn packages(directory: &Utf8Path) -> anyhow::Result<(&'static str, String)> {
-        install_pve_container(directory)?;
-        Ok((DPKG_DATABASE, directory.to_string()))
+        packages::install_pve_container(directory)?;
+        Ok((packages::DATABASE, directory.to_string()))
     }
 
     /// Starts one anywhere.
@@ -143,48 +127,9 @@ impl Proxmox {
     pub fn config(&self, start: &str) -> anyhow::Result<Value> {
         let token_file = self.token_file();
         if !token_file.exists() {
-            self.make_token(&token_file)?;
+            token::make(self, &token_file)?;
         }
         Ok(self.place.config(start, self.port, self.pods()))
-    }
-
-    /// What docs/proxmox.md tells administrators to do.
-    fn make_token(&self, file: &Utf8Path) -> anyhow::Result<()> {
-        let (user, node) = ("nexcage@pve", "NexcageCluster");
-        let commands: [&[&str]; 5] = [
-            &["role", "add", "Nexcage", "--privs", "VM.Audit VM.PowerMgmt"],
-            &["role", "add", node, "--privs", "Sys.Audit"],
-            &["user", "add", user],
-            &[
-                "acl", "modify", "/vms", "--roles", "Nexcage", "--users", user,
-            ],
-            &[
-                "acl",
-                "modify",
-                "/",
-                "--roles",
-                node,
-                "--users",
-                user,
-                "--propagate",
-                "0",
-            ],
-        ];
-        for command in commands {
-            self.run("pveum", command)?.success()?;
-        }
-        let add = ["user", "token", "add", user, "node", "--privsep", "0"];
-        let made = self
-            .run("pveum", &[&add[..], &["--output-format", "json"]].concat())?
-            .success()?;
-        let made: Value = serde_json::from_str(&made).context("pveum printed no JSON")?;
-        let secret = made["value"].as_str().context("pveum printed no secret")?;
-        fs::write(file, format!("{user}!node={secret}\n"))
-            .and_then(|()| {
-                use std::os::unix::fs::PermissionsExt as _;
-                fs::set_permissions(file, fs::Permissions::from_mode(0o600))
-            })
-            .with_context(|| format!("cannot write {file}"))
     }
 
     /// `pct`, whose failure is an error.
@@ -227,7 +172,7 @@ impl Proxmox {
     /// The API's address.
     #[must_use]
     pub fn api_url(&self) -> String {
-        api_url(self.port)
+        place::api_url(self.port)
     }
 
     /// The authority of the API's certificate.
@@ -300,87 +245,8 @@ impl Proxmox {
     ///
     /// If their logs cannot be read.
     pub fn tasks(&self, kind: &str) -> anyhow::Result<Vec<Task>> {
-        let directory = self.place.directory.join("tasks");
-        let mut tasks = Vec::new();
-        // As Proxmox keeps logs: in one of 16 directories, by name.
-        for below in entries(&directory)? {
-            for log in entries(&below)? {
-                let name = log.file_name().unwrap_or_default();
-                if name.split(':').nth(5) == Some(kind) {
-                    tasks.extend(task(&log)?);
-                }
-            }
-        }
-        tasks.sort_by_key(|task: &Task| task.begun);
-        Ok(tasks)
+        task::ended(&self.place.directory.join("tasks"), kind)
     }
-}
-
-impl Place {
-    /// The sections of the daemon's configuration, of a node that is here; its API has this port. `start` is `direct` or `api`.
-    #[must_use]
-    pub fn config(&self, start: &str, port: u16, vmids: Range<u32>) -> Value {
-        json!({
-            "default_backend": "proxmox",
-            "runtime_handlers": { "lxc": { "backend": "lxc" }, "host": { "backend": "host" } },
-            "proxmox": {
-                "node": NODE,
-                "pve_dir": self.mount,
-                "lxc_path": self.lxc_path,
-                "vmids": { "first": vmids.start, "last": vmids.end - 1 },
-                "start": start,
-                "api_url": api_url(port),
-                "ca_file": self.ca_file(),
-                "token_file": self.token_file(),
-            },
-        })
-    }
-
-    fn ca_file(&self) -> Utf8PathBuf {
-        self.mount.join("pve-root-ca.pem")
-    }
-
-    fn token_file(&self) -> Utf8PathBuf {
-        self.directory.join("nexcage-token")
-    }
-}
-
-fn api_url(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
-}
-
-/// What is in a directory; nothing if there is none.
-fn entries(directory: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
-    if !directory.is_dir() {
-        return Ok(Vec::new());
-    }
-    let entries = directory
-        .read_dir_utf8()
-        .with_context(|| format!("cannot list {directory}"))?;
-    Ok(entries
-        .flatten()
-        .map(camino::Utf8DirEntry::into_path)
-        .collect())
-}
-
-/// The task that has this log, if it has ended.
-fn task(log: &Utf8Path) -> anyhow::Result<Option<Task>> {
-    let text = fs::read_to_string(log).with_context(|| format!("cannot read {log}"))?;
-    let last = text.lines().next_back().unwrap_or_default();
-    if !last.starts_with("TASK ") {
-        return Ok(None);
-    }
-    let metadata = log
-        .metadata()
-        .with_context(|| format!("cannot examine {log}"))?;
-    let Ok(begun) = metadata.created() else {
-        return Ok(None);
-    };
-    let ended = metadata
-        .modified()
-        .with_context(|| format!("cannot examine {log}"))?;
-    let took = ended.duration_since(begun).unwrap_or_default();
-    Ok(Some(Task { begun, took }))
 }
 
 impl Drop for Proxmox {
@@ -411,21 +277,6 @@ fn numbers_in(
     Ok(numbers)
 }
 
-/// A database of dpkg with one package.
-fn install_pve_container(directory: &Utf8Path) -> anyhow::Result<()> {
-    let status = "Package: pve-container\nStatus: install ok installed\nMaintainer: nobody\n\
-        Architecture: all\nVersion: 6.1.10\nDescription: none\n";
-    for below in ["info", "updates"] {
-        let path = directory.join(below);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {path}"))?;
-    }
-    for (file, text) in [("status", status), ("info/format", "1\n")] {
-        let path = directory.join(file);
-        fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;
-    }
-    Ok(())
-}
-
 /// So many numbers that hardly anybody else takes.
 fn some(numbers: u32) -> Range<u32> {
     let ranges = (ALL_NUMBERS.end - ALL_NUMBERS.start) / numbers;
@@ -452,22 +303,5 @@ mod tests {
             assert_eq!(some.end - some.start, numbers);
             assert!(some.start >= ALL_NUMBERS.start && some.end <= ALL_NUMBERS.end);
         }
-    }
-
-    #[test]
-    fn tasks_are_told_by_their_logs() {
-        let name = format!("nexcage-tests-{}", rand::random::<u64>());
-        let directory = Utf8PathBuf::try_from(std::env::temp_dir().join(name)).unwrap();
-        fs::create_dir(&directory).unwrap();
-        let log = directory.join("log");
-        fs::write(&log, "working\n").unwrap();
-        let running = task(&log).unwrap();
-        let begun = log.metadata().unwrap().created().ok();
-        fs::write(&log, "working\nTASK OK\n").unwrap();
-        let ended = task(&log).unwrap();
-        fs::remove_dir_all(&directory).unwrap();
-        assert!(running.is_none());
-        // Not on every file system.
-        assert_eq!(ended.map(|task| task.begun), begun);
     }
 }
