@@ -23,6 +23,9 @@ pub(crate) enum OpError {
     /// The request makes sense, but not now.
     #[error("{0}")]
     State(String),
+    /// What the request is about has ended before it was done.
+    #[error("{what} has ended")]
+    Ended { what: String, source: BoxError },
     /// It took longer than the caller allowed.
     #[error("{0}")]
     Deadline(String),
@@ -90,6 +93,14 @@ impl OpError {
     /// For `map_err`: `doing` failed because of what is passed.
     pub(crate) fn step<E: Into<BoxError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         move |source| Self::failed(doing, source)
+    }
+
+    /// `source` because `what` has ended.
+    pub(crate) fn ended(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Ended {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 
     /// No such pod.

@@ -37,6 +37,7 @@ mod admin;
 mod cli;
 mod containers;
 mod cri;
+mod ended;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;

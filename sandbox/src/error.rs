@@ -30,6 +30,15 @@ pub enum SandboxError {
         /// What is missing and what to do.
         reason: String,
     },
+    /// It ended while something was done with it: somebody stopped it, or its first process crashed.
+    #[error("sandbox {id} has ended")]
+    Ended {
+        /// The sandbox.
+        id: SandboxId,
+        /// What could not be done any more.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A step of starting or ending it failed.
     #[error("sandbox {id}: cannot {doing}")]
     Step {
@@ -57,11 +66,19 @@ impl SandboxError {
         }
     }
 
+    /// It has ended, which `error` comes from.
+    pub fn ended(id: &SandboxId, error: Self) -> Self {
+        Self::Ended {
+            id: id.clone(),
+            source: error.into(),
+        }
+    }
+
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         match self {
             // Load, a busy cgroup, a slow systemd: kubelet retries anyway.
-            Self::Step { .. } => true,
+            Self::Step { .. } | Self::Ended { .. } => true,
             Self::NotFound { .. } | Self::Unsupported { .. } | Self::Unavailable { .. } => false,
         }
     }

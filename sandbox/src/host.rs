@@ -14,6 +14,7 @@ use crate::cgroup::PodCgroups;
 use crate::error::SandboxError;
 use crate::first::FirstError;
 use crate::host_spec::oci_spec;
+use crate::process::SandboxInit;
 use crate::rootfs::INIT;
 use crate::sysctl::apply_sysctls;
 use crate::tree::{CgroupTree, INIT_CGROUP};
@@ -67,6 +68,15 @@ impl HostBackend {
 
         let pid = self.create(spec, &directory).await?;
         nexcage_failpoint::hit("host.created");
+        match self.bring_up(spec, pid).await {
+            Err(error) if !is_alive(pid) => Err(SandboxError::ended(id, error)),
+            brought_up => brought_up,
+        }
+    }
+
+    /// Makes a sandbox of the waiting init.
+    async fn bring_up(&self, spec: &SandboxSpec, pid: u32) -> Result<RunningSandbox, SandboxError> {
+        let id = &spec.id;
         let cgroups = self.locate(spec)?;
         self.place(spec, &cgroups, pid)
             .await
@@ -159,6 +169,10 @@ impl HostBackend {
         let located = self.cgroups.locate(spec);
         located.map_err(SandboxError::step(&spec.id, "find the cgroups"))
     }
+}
+
+fn is_alive(pid: u32) -> bool {
+    SandboxInit::of(pid).is_ok_and(|init| init.is_alive())
 }
 
 #[async_trait]

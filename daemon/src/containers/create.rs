@@ -17,6 +17,7 @@ use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
 use super::{Container, default_profile, devices, remove, rootfs, user_namespace, volumes, watch};
 use crate::cri::InvalidField;
+use crate::ended;
 use crate::error::{Chain, Kind, OpError};
 use crate::ids::new_id;
 use crate::node::now;
@@ -83,7 +84,7 @@ async fn find_or_create(
                     "cannot clean up after a failed creation"
                 );
             }
-            Err(error)
+            Err(ended::with_pod(error, &pod.record()).await)
         }
     }
 }

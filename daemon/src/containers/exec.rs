@@ -6,6 +6,8 @@ use std::time::Duration;
 use nexcage_oci_runtime::{ExecError, ExecOutput, ExecSync};
 use oci_spec::runtime::{Process, Spec};
 
+use super::record::ContainerRecord;
+use crate::ended;
 use crate::error::OpError;
 use crate::runtime::Runtime;
 
@@ -44,11 +46,27 @@ pub(crate) async fn exec_sync(
         output_limit: OUTPUT_LIMIT,
     };
     let output = runtime.oci.exec_sync(&record.id, &exec).await;
-    let output = output.map_err(|error| match error {
-        ExecError::Timeout { .. } => OpError::Deadline(error.to_string()),
+    match output {
+        Ok(output) => Ok(capped(output, OUTPUT_LIMIT)),
+        Err(error) => Err(refused(runtime, &record, error).await),
+    }
+}
+
+async fn refused(runtime: &Runtime, record: &ContainerRecord, error: ExecError) -> OpError {
+    let not_running = matches!(error, ExecError::NotRunning { .. });
+    let error = match error {
+        ExecError::Timeout { .. } => return OpError::Deadline(error.to_string()),
         error => OpError::failed("exec failed", error),
-    })?;
-    Ok(capped(output, OUTPUT_LIMIT))
+    };
+    let pod = match runtime.inventory.pod(&record.pod_id) {
+        Ok(pod) => pod.record(),
+        // Removed meanwhile, and the container with it.
+        Err(no_pod) => return no_pod,
+    };
+    match not_running {
+        true => ended::container(error, &pod, record).await,
+        false => ended::with_container(error, &pod, record).await,
+    }
 }
 
 /// Cuts both streams so that together they are at most `limit` bytes; neither loses more than it must for the other to

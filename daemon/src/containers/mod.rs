@@ -44,6 +44,10 @@ pub(crate) use facts::node_facts;
 pub(crate) use facts::raise_file_limit;
 pub(crate) use record::ContainerPhase;
 pub(crate) use record::ContainerRecord;
+#[cfg(test)]
+pub(crate) use record::ProcessId;
+#[cfg(test)]
+pub(crate) use record::RunsAs;
 pub(crate) use remove::remove_container;
 pub(crate) use remove::remove_everything;
 pub(crate) use rootfs::properties as rootfs_properties;

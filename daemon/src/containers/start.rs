@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use nexcage_oci_runtime::OciError;
+
 use super::record::{ContainerPhase, Exit};
+use crate::ended;
 use crate::error::{Chain, OpError};
 use crate::node::now;
 use crate::runtime::Runtime;
@@ -75,10 +78,13 @@ pub(crate) async fn start_container(runtime: &Arc<Runtime>, id: &str) -> Result<
                     true
                 })
                 .await?;
-            Err(OpError::failed(
-                format!("cannot start container {}", record.id),
-                error,
-            ))
+            let what = format!("cannot start container {}", record.id);
+            let not_there = matches!(error, OciError::NotFound { .. });
+            let error = OpError::failed(what, error);
+            Err(match not_there {
+                true => ended::container(error, &pod.record(), &record).await,
+                false => ended::with_container(error, &pod.record(), &record).await,
+            })
         })
         .await
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::config::Resources;
+use crate::ended;
 use crate::error::OpError;
 use crate::runtime::Runtime;
 use crate::store::Lasting;
@@ -34,14 +35,11 @@ pub(crate) async fn update_resources(
             let merged = updated(&record.spec.resources, &resources);
             let limits = super::spec::linux_resources(&merged, &runtime.container_facts)
                 .map_err(super::create::refused)?;
-            runtime
-                .oci
-                .update(&record.id, &limits)
-                .await
-                .map_err(OpError::step(format!(
-                    "cannot set limits of container {}",
-                    record.id
-                )))?;
+            if let Err(error) = runtime.oci.update(&record.id, &limits).await {
+                let what = format!("cannot set limits of container {}", record.id);
+                let error = OpError::failed(what, error);
+                return Err(ended::with_container(error, &pod.record(), &record).await);
+            }
             container
                 .commit(&runtime.store, Lasting::Disk, |r| {
                     r.spec.resources = merged;

@@ -34,7 +34,7 @@ fn code(error: &OpError) -> Code {
             InvalidKind::Invalid => Code::InvalidArgument,
             InvalidKind::Unsupported => Code::Unimplemented,
         },
-        OpError::State(_) => Code::FailedPrecondition,
+        OpError::State(_) | OpError::Ended { .. } => Code::FailedPrecondition,
         OpError::Deadline(_) => Code::DeadlineExceeded,
         OpError::Unavailable { .. } => Code::Unavailable,
         OpError::Failed { .. } => Code::Unknown,

@@ -13,6 +13,7 @@ use super::record::{PodPhase, PodRecord};
 use super::spec::PodSpec;
 use super::{Pod, network, stop, watch};
 use crate::containers::rootfs_properties;
+use crate::ended;
 use crate::error::OpError;
 use crate::ids::new_id;
 use crate::runtime::Runtime;
@@ -225,7 +226,11 @@ async fn start_beside_network(
         start_sandbox(runtime, record),
         network::attach(runtime, record)
     );
-    Ok((running?, network?))
+    let running = running?;
+    match network {
+        Ok(network) => Ok((running, network)),
+        Err(error) => Err(ended::with_sandbox(error, record, &running).await),
+    }
 }
 
 /// Makes the pod's network namespace, unless the sandbox does.
@@ -243,9 +248,14 @@ async fn start_before_network(
     record: &PodRecord,
 ) -> Result<(RunningSandbox, Network), OpError> {
     let running = start_sandbox(runtime, record).await?;
-    network::pin(record, &running).await?;
-    let network = network::attach(runtime, record).await?;
-    Ok((running, network))
+    let network = match network::pin(record, &running).await {
+        Ok(()) => network::attach(runtime, record).await,
+        Err(error) => Err(error),
+    };
+    match network {
+        Ok(network) => Ok((running, network)),
+        Err(error) => Err(ended::with_sandbox(error, record, &running).await),
+    }
 }
 
 async fn start_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<RunningSandbox, OpError> {

@@ -8,6 +8,7 @@ use super::limits::{self, PodLimits};
 use super::record::PodPhase;
 use super::{Pod, PodRecord};
 use crate::cri::InvalidField;
+use crate::ended;
 use crate::error::{Chain, OpError};
 use crate::runtime::Runtime;
 use crate::store::Lasting;
@@ -65,7 +66,7 @@ async fn update(
             "cannot go back to the old limits of the pod yet"
         );
     }
-    Err(error)
+    Err(ended::with_pod(error, &before).await)
 }
 
 /// Sets the limits on record, if a change of them was begun and not finished. The caller holds the pod's lock.

@@ -8,7 +8,7 @@ use nexcage_sandbox::{SandboxBackend, SandboxError};
 
 use super::choice::{self, Choice};
 use crate::cri::InvalidField;
-use crate::error::{Chain, OpError};
+use crate::error::{Chain, Kind, OpError};
 
 /// The backends of this machine, and the configuration's choice among them.
 #[derive(Debug)]
@@ -137,6 +137,10 @@ impl Backends {
                 doing: e.to_string(),
                 source: None,
             },
+            SandboxError::Ended { id, source } => OpError::ended(
+                format!("{} {id}", Kind::Pod),
+                OpError::failed(doing, source),
+            ),
             e => OpError::failed(doing, e),
         }
     }

@@ -199,6 +199,19 @@ impl Engine {
         spec: &SandboxSpec,
         cgroups: &PodCgroups,
     ) -> Result<SandboxInit, SandboxError> {
+        match self.try_complete(spec, cgroups).await {
+            Err(error) if self.cgroups.init(cgroups).await.is_none() => {
+                Err(SandboxError::ended(&spec.id, error))
+            }
+            completed => completed,
+        }
+    }
+
+    async fn try_complete(
+        &self,
+        spec: &SandboxSpec,
+        cgroups: &PodCgroups,
+    ) -> Result<SandboxInit, SandboxError> {
         let id = &spec.id;
         self.cgroups
             .settle(cgroups, &spec.resources)

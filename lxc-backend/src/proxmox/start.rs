@@ -17,7 +17,7 @@ use nexcage_sandbox::{
 
 use super::backend::{NAME, ProxmoxBackend};
 use super::conf::{Setting, build, edit};
-use super::confs::ConfError;
+use super::confs::{ConfError, Owner};
 use super::ct::{Ct, hook_command, include_path};
 use super::node::NodeSize;
 use super::options::StartMode;
@@ -41,18 +41,31 @@ impl ProxmoxBackend {
         let (ct, written) = self.reserve(spec).await?;
         self.write_files(spec, &cgroups, &ct, shared.as_ref(), written)
             .await?;
-        match &self.options.start {
-            StartMode::Direct => self.start_directly(spec, &ct).await?,
-            StartMode::Api(pve) => self.start_by_api(spec, &ct, pve).await?,
-        }
+        let started = match &self.options.start {
+            StartMode::Direct => self.start_directly(spec, &ct).await,
+            StartMode::Api(pve) => self.start_by_api(spec, &ct, pve).await,
+        };
         // It is in them now.
         drop(shared);
+        if let Err(error) = started {
+            return Err(match self.is_taken_away(spec, &ct).await {
+                true => SandboxError::ended(&spec.id, error),
+                false => error,
+            });
+        }
         let init = self.engine.complete(spec, &cgroups).await?;
         Ok(RunningSandbox {
             init,
             cgroups,
             container: Some(ct.name()),
         })
+    }
+
+    /// Whether an administrator has removed the container's configuration, or put another guest's in its place.
+    async fn is_taken_away(&self, spec: &SandboxSpec, ct: &Ct) -> bool {
+        let (confs, id, vmid) = (self.confs.clone(), spec.id.clone(), ct.vmid);
+        let owner = tokio::task::spawn_blocking(move || confs.owner(vmid, &id)).await;
+        matches!(owner, Ok(Ok(Owner::Nobody | Owner::Foreign)))
     }
 
     /// Started by Proxmox, LXC maps only ids that are root's.
