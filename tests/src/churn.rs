@@ -73,7 +73,8 @@ struct Deeds {
     destroyed: usize,
 }
 
-/// Makes and removes `count` pods, some at a time, beside the administrator, who leaves `foreign` containers alone.
+/// Makes and removes `count` pods, some at a time, beside the administrator, who leaves `foreign` containers alone. Says why pods were
+/// cut short.
 ///
 /// # Errors
 ///
@@ -83,7 +84,7 @@ pub fn play(
     proxmox: &Proxmox,
     foreign: &[u32],
     count: u32,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     let (going_on, over) = mpsc::channel::<()>();
     let (lives, deeds) = std::thread::scope(|scope| {
         let admin = scope.spawn(move || administer(proxmox, foreign, &over));
@@ -104,7 +105,7 @@ pub fn play(
         deeds.stopped > 0 && deeds.destroyed > 0,
         "the administrator did little: {deeds:?}"
     );
-    Ok(())
+    Ok(lives.cut_short)
 }
 
 /// Lets some pods at a time live, until there were `count`.

@@ -41,7 +41,9 @@ pub(super) fn play(start: &str) {
             node.start(&first, &spec::shell("first", "exit 0"))?;
             node.remove_pods()?;
             let before = Inventory::take()?;
-            churn::play(node, site.proxmox, &foreign.numbers(), pods)?;
+            for why in churn::play(node, site.proxmox, &foreign.numbers(), pods)? {
+                println!("cut short: {why}");
+            }
             node.remove_pods()?;
             before.check()?;
             foreign.check()?;
