@@ -12,7 +12,7 @@ use nexcage_sandbox::{
 };
 
 use crate::machine::{Kind, Machine, app_container, can_run, ends, namespace, proxmox, run};
-use crate::pve::FakePve;
+use crate::pve::{Deed, FakePve};
 
 /// Both ways of starting.
 const KINDS: [(Kind, &str); 2] = [(Kind::Proxmox, "direct"), (Kind::ProxmoxApi, "api")];
@@ -243,6 +243,24 @@ async fn what_administrators_do_is_seen() {
     };
     assert!(reason.contains("was removed"), "{reason}");
     backend.remove(&spec).await.unwrap();
+    machine.assert_clean();
+}
+
+#[tokio::test]
+async fn one_that_is_taken_away_while_it_starts_has_ended() {
+    if !can_run() {
+        return;
+    }
+    let machine = machine("away", Kind::ProxmoxApi, "").await;
+    for deed in [Deed::Destroy, Deed::Stop] {
+        *machine.pve().deed.lock().unwrap() = Some(deed);
+        let spec = machine.spec();
+        let started = machine.backend.start(&spec).await;
+        let Err(SandboxError::Ended { id, .. }) = started else {
+            panic!("{deed:?}: {started:?}");
+        };
+        assert_eq!(id, spec.id);
+    }
     machine.assert_clean();
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,17 @@ pub(crate) struct FakePve {
     rootfs: Utf8PathBuf,
     /// Containers that were started.
     pub(crate) started: AtomicU32,
+    /// What an administrator does to each that is started.
+    pub(crate) deed: Mutex<Option<Deed>>,
+}
+
+/// What an administrator does to a container that is being started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Removes its configuration, just before.
+    Destroy,
+    /// Kills it, just after.
+    Stop,
 }
 
 impl FakePve {
@@ -27,6 +39,7 @@ impl FakePve {
             base: base.into(),
             rootfs: rootfs.into(),
             started: AtomicU32::default(),
+            deed: Mutex::default(),
         }
     }
 
@@ -100,6 +113,14 @@ impl FakePve {
         let config = directory.join("config");
         fs::write(&config, raw).unwrap();
         config
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "it is another program's part")]
+    fn lxc_stop(&self, vmid: u32) {
+        let path = self.base.join("lxc");
+        let mut stop = Command::new("lxc-stop");
+        stop.args(["--kill", "-n", &vmid.to_string(), "-P", path.as_str()]);
+        assert!(stop.status().unwrap().success());
     }
 
     #[allow(clippy::disallowed_methods, reason = "it is another program's part")]
@@ -185,6 +206,10 @@ impl Pve for FakePve {
     }
 
     async fn start(&self, vmid: u32) -> Result<(), PveError> {
+        let deed = *self.deed.lock().unwrap();
+        if deed == Some(Deed::Destroy) {
+            fs::remove_file(self.conf(vmid)).unwrap();
+        }
         let text = fs::read_to_string(self.conf(vmid)).map_err(|e| PveError::NotFound {
             doing: format!("start container {vmid}"),
             message: e.to_string(),
@@ -198,7 +223,13 @@ impl Pve for FakePve {
         self.update_lxc_config(vmid);
         self.started.fetch_add(1, Ordering::SeqCst);
         let fake = Self::new(&self.base, &self.rootfs);
-        let started = tokio::task::spawn_blocking(move || fake.lxc_start(vmid));
+        let started = tokio::task::spawn_blocking(move || {
+            fake.lxc_start(vmid)?;
+            if deed == Some(Deed::Stop) {
+                fake.lxc_stop(vmid);
+            }
+            Ok(())
+        });
         started.await.unwrap()
     }
 
