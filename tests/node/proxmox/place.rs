@@ -68,11 +68,11 @@ fn install_package() -> anyhow::Result<&'static str> {
 }
 
 /// Started by Proxmox, LXC maps ids by newuidmap, and those alone that root was given: by lxc-pve those of ordinary pods, and by
-/// whoever wants `hostUsers: false` those that kubelet gives to pods.
+/// whoever wants `hostUsers: false` those that kubelet gives to pods, or critest.
 fn give_ids_to_root() -> anyhow::Result<()> {
     for file in [Path::new("/etc/subuid"), Path::new("/etc/subgid")] {
         let mut text = fs::read_to_string(file).unwrap_or_default();
-        for line in ["root:100000:65536", "root:65536:65536"] {
+        for line in ["root:100000:65536", "root:65536:65536", "root:1000:100000"] {
             if !text.lines().any(|known| known == line) {
                 text.push_str(line);
                 text.push('\n');
