@@ -177,7 +177,7 @@ impl Machine {
     }
 
     /// Gives an environment variable to all daemons that are started from now on.
-    pub(crate) fn set_environment(&self, name: &str, value: &str) {
+    pub fn set_environment(&self, name: &str, value: &str) {
         let variable = (name.to_owned(), value.to_owned());
         let mut environment = self.environment.lock();
         environment

@@ -1,8 +1,10 @@
 //! The disk fills up under the daemon. What needs room is refused with a code and a reason, nothing is left half done, and
-//! all of it works again as soon as there is room.
+//! all of it works again as soon as there is room. A disk that fails is another matter, and is told as such.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
@@ -65,12 +67,48 @@ impl Disk {
         filler.sync_all().with_context(cannot)
     }
 
+    /// Lets the file system find an error in itself: from now on nothing can be written to it.
+    fn fail(&self) -> anyhow::Result<()> {
+        let remount = ["-o", "remount,abort", self.state.as_str()];
+        process::run("mount", &remount, 60)?.success().map(drop)
+    }
+
     /// Gives it back.
     fn free(&self) -> anyhow::Result<()> {
         let path = self.filler();
         fs::remove_file(&path).with_context(|| format!("cannot remove {path}"))?;
         let state = File::open(&self.state).context("cannot open the disk")?;
         rustix::fs::syncfs(state).context("cannot flush the disk")
+    }
+}
+
+/// What systemd would hear of a daemon that has to give a sign of life every ten seconds.
+struct Watchdog {
+    socket: UnixDatagram,
+}
+
+impl Watchdog {
+    /// Of the daemon that is started next.
+    fn listen(machine: &Machine) -> anyhow::Result<Self> {
+        let path = machine.run_dir().join("notify");
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot make {path}"))?;
+        socket.set_nonblocking(true).context("cannot listen")?;
+        machine.set_environment("NOTIFY_SOCKET", path.as_str());
+        machine.set_environment("WATCHDOG_USEC", "10000000");
+        Ok(Self { socket })
+    }
+
+    /// How many signs of life there were since the last call.
+    fn heard(&self) -> anyhow::Result<usize> {
+        let (mut count, mut message) = (0, [0; 4096]);
+        loop {
+            match self.socket.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"WATCHDOG=1") => count += 1,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(count),
+                Err(e) => return Err(e).context("cannot listen"),
+            }
+        }
     }
 }
 
@@ -214,16 +252,66 @@ fn what_ends_meanwhile_is_known_afterwards() {
     });
 }
 
+#[test]
+fn the_watchdog_hears_of_a_disk_that_failed_and_not_of_a_full_one() {
+    Machine::test(|machine| {
+        let disk = Disk::mount(machine)?;
+        let watchdog = Watchdog::listen(machine)?;
+        let daemon = machine.start_daemon()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut client = runtime.block_on(Client::connect(machine))?;
+
+        disk.fill()?;
+        watchdog.heard()?;
+        let mut signs = 0;
+        // Five seconds apart; a proof that the database can be written is good for thirty.
+        wait::until_true("the daemon gives eight signs of life", 120, || {
+            signs += watchdog.heard()?;
+            Ok(signs >= 8)
+        })?;
+        runtime.block_on(is_ready(&mut client))?;
+        disk.free()?;
+
+        disk.fail()?;
+        wait::until_true("the runtime is not ready", 120, || {
+            let problem = runtime.block_on(runtime_problem(&mut client))?;
+            Ok(problem.is_some_and(|(reason, message)| {
+                reason == "DatabaseNotReady" && message.contains("disk I/O error")
+            }))
+        })?;
+        let wait = |seconds| runtime.block_on(tokio::time::sleep(Duration::from_secs(seconds)));
+        // One may have been given just before.
+        wait(6);
+        watchdog.heard()?;
+        wait(12);
+        ensure!(
+            watchdog.heard()? == 0,
+            "signs of life on a disk that failed"
+        );
+        // What is in memory is told.
+        none(machine, "pods")?;
+        daemon.kill()
+    });
+}
+
 /// Expects the runtime to be ready: kubelet removes no pods on a node whose runtime is not.
 async fn is_ready(client: &mut Client) -> anyhow::Result<()> {
+    let problem = runtime_problem(client).await?;
+    ensure!(problem.is_none(), "on a full disk: {problem:?}");
+    Ok(())
+}
+
+/// Why the runtime is not ready: reason and message.
+async fn runtime_problem(client: &mut Client) -> anyhow::Result<Option<(String, String)>> {
     let answer = client.runtime.status(StatusRequest::default()).await?;
     let conditions = answer.into_inner().status.unwrap_or_default().conditions;
-    let runtime = conditions.iter().find(|c| c.r#type == "RuntimeReady");
-    ensure!(
-        runtime.is_some_and(|condition| condition.status),
-        "on a full disk: {conditions:?}"
-    );
-    Ok(())
+    let runtime = conditions
+        .into_iter()
+        .find(|condition| condition.r#type == "RuntimeReady")
+        .context("no condition RuntimeReady")?;
+    Ok((!runtime.status).then_some((runtime.reason, runtime.message)))
 }
 
 /// Nothing is listed.

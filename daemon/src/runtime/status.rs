@@ -14,6 +14,9 @@ use crate::error::{Chain, is_out_of_space};
 /// fallen apart may not answer at all.
 const PROXMOX_PATIENCE: Duration = Duration::from_secs(4);
 
+/// What the database may take to answer. On a disk that works a sync may wait for much that others have written.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// One condition of CRI's `RuntimeStatus`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Condition {
@@ -111,11 +114,12 @@ async fn ask_within<T: Send + 'static>(
     tokio::time::timeout(patience, asked).await.ok()?
 }
 
+/// What keeps pods from being made and removed. Full is not broken: kubelet does not remove pods, which would make room, while
+/// the runtime is not ready.
 async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
-    if let Err(e) = runtime.store.check().await {
-        return Some(("DatabaseNotReady", Chain(&e).to_string()));
+    if let Some(problem) = database_problem(runtime).await {
+        return Some(("DatabaseNotReady", problem));
     }
-    // Full is not broken: kubelet does not remove pods, which would make room, while the runtime is not ready.
     if let Err(e) = runtime.images.layers().check().await
         && !is_out_of_space(&e)
     {
@@ -129,6 +133,17 @@ async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
         return Some(("AppArmorNotReady", Chain(&e).to_string()));
     }
     None
+}
+
+async fn database_problem(runtime: &Runtime) -> Option<String> {
+    match tokio::time::timeout(DATABASE_PATIENCE, runtime.store.check()).await {
+        Ok(Err(e)) if !is_out_of_space(&e) => Some(Chain(&e).to_string()),
+        Ok(_) => None,
+        Err(_) => Some(format!(
+            "the database has not answered for {} s",
+            DATABASE_PATIENCE.as_secs()
+        )),
+    }
 }
 
 async fn network_problem(runtime: &Runtime) -> Option<(&'static str, String)> {

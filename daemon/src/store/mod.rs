@@ -159,14 +159,9 @@ impl Store {
         .await
     }
 
-    /// Proves that the database can be written.
+    /// Proves that the database can be written; a full disk [is told apart](crate::error::is_out_of_space).
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        self.db
-            .write(|tx| {
-                tx.execute("UPDATE pods SET id = id WHERE id = ''", [])?;
-                Ok(())
-            })
-            .await
+        Ok(self.db.check().await?)
     }
 }
 

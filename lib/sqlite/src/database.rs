@@ -1,6 +1,7 @@
 //! The handle, and the thread behind it.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -8,11 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::afterwards::Afterwards;
 use crate::migrate::migrate;
+use crate::room;
 
 /// Requests waiting for the writer. A request is a few hundred bytes and takes well
 /// under 10 ms, so a full queue means a second of work ahead; further callers wait in
 /// `send` without holding anything.
 const QUEUE: usize = 128;
+
+/// How long a page that got to the disk proves that others do. Whoever checks does so every few seconds, and on an idle node
+/// this is all that is written.
+const FRESH: Duration = Duration::from_secs(30);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -21,6 +27,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Database {
     jobs: mpsc::Sender<Job>,
     afterwards: Afterwards,
+    /// When [`check`](Self::check) last got a page to the disk.
+    proven: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why a database could not be opened or used.
@@ -107,7 +115,11 @@ impl Database {
                 }
             })
             .map_err(DatabaseError::Thread)?;
-        Ok(Self { jobs, afterwards })
+        Ok(Self {
+            jobs,
+            afterwards,
+            proven: Arc::default(),
+        })
     }
 
     /// Runs `work` in one immediate transaction and commits it if it succeeds. When this
@@ -156,16 +168,30 @@ impl Database {
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         self.run(move |conn| {
-            conn.pragma_update(None, "synchronous", synchronous)
-                .map_err(DatabaseError::Statement)?;
-            let tx = conn
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(DatabaseError::Statement)?;
-            let out = work(&tx)?;
-            tx.commit().map_err(DatabaseError::Statement)?;
-            Ok(out)
+            let done = attempt(conn, synchronous, work);
+            done.unwrap_or_else(|e| Err(DatabaseError::Statement(e).into()))
         })
         .await
+    }
+
+    /// Proves that the file can be written. A page is written over itself and brought to the disk, since neither a lock nor a
+    /// statement that changes no row is noticed by a disk that has become read-only. For the next 30 seconds it is enough
+    /// that the thread answers and nobody else holds the lock.
+    ///
+    /// A full disk is [`rusqlite::ErrorCode::DiskFull`], whatever the kernel calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Statement`], [`DatabaseError::Closed`].
+    pub async fn check(&self) -> Result<(), DatabaseError> {
+        let last = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|when| when.elapsed() < FRESH) {
+            return self.write(|_| Ok(())).await;
+        }
+        self.write(touch).await?;
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        *proven = Some(Instant::now());
+        Ok(())
     }
 
     /// Runs `work` on the connection without a transaction of its own; for queries.
@@ -199,6 +225,36 @@ impl Database {
             .map_err(|_| DatabaseError::Closed)?;
         answered.await.map_err(|_| DatabaseError::Closed)?
     }
+}
+
+/// Runs `work` in one transaction. The outer error is that of the transaction itself, the inner one that of `work`; with
+/// either nothing was changed.
+fn attempt<T, E>(
+    conn: &mut Connection,
+    synchronous: &str,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> rusqlite::Result<Result<T, E>> {
+    let done = transaction(conn, synchronous, work);
+    done.map_err(|error| room::explained(conn, error))
+}
+
+fn transaction<T, E>(
+    conn: &mut Connection,
+    synchronous: &str,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> rusqlite::Result<Result<T, E>> {
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match work(&tx) {
+        Ok(out) => tx.commit().map(|()| Ok(out)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Writes the file's first page as it is: for SQLite a pragma that sets what is there already is a change.
+fn touch(tx: &Transaction<'_>) -> Result<(), DatabaseError> {
+    let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(tx.pragma_update(None, "user_version", version)?)
 }
 
 #[cfg(test)]
@@ -260,6 +316,39 @@ mod tests {
             .await;
         assert!(matches!(r, Err(DatabaseError::Statement(_))));
         assert_eq!(count(&db).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_check_writes_a_page_now_and_then() {
+        let (_dir, path) = file();
+        let db = Database::open(&path, SCHEMA).unwrap();
+        let log = || std::fs::metadata(format!("{path}-wal")).unwrap().len();
+        let before = log();
+        db.check().await.unwrap();
+        // A frame of SQLite's log: a page and its header.
+        assert_eq!(log(), before + 4096 + 24);
+        db.check().await.unwrap();
+        assert_eq!(log(), before + 4096 + 24);
+        *db.proven.lock().unwrap() = None;
+        db.check().await.unwrap();
+        assert_eq!(log(), before + 2 * (4096 + 24));
+        drop(db);
+        drop(Database::open(&path, SCHEMA).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_check_fails_while_somebody_else_holds_the_lock() {
+        let (_dir, path) = file();
+        let db = Database::open(&path, SCHEMA).unwrap();
+        db.check().await.unwrap();
+        let mut other = Connection::open(&path).unwrap();
+        let held = other
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .unwrap();
+        let busy = db.check().await.unwrap_err();
+        assert!(busy.is_retryable(), "{busy:?}");
+        drop(held);
+        db.check().await.unwrap();
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@
 mod afterwards;
 mod database;
 mod migrate;
+mod room;
 
 pub use database::Database;
 pub use database::DatabaseError;
