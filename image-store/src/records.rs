@@ -193,8 +193,8 @@ impl Records {
     pub(crate) async fn forget(&self, id: &ImageId) -> Result<()> {
         let id = id.to_string();
         self.db
-            .write(move |tx| {
-                tx.execute("DELETE FROM image WHERE id = ?1", [id])?;
+            .amend(move |tx| {
+                tx.execute("DELETE FROM image WHERE id = ?1", [&id])?;
                 Ok(())
             })
             .await

@@ -112,7 +112,7 @@ impl Records {
                 rootfses: ids(tx, "SELECT id FROM rootfs")?,
             })
         };
-        self.db.write(move |tx| work(tx).map_err(sql)).await
+        self.db.amend(move |tx| work(tx).map_err(sql)).await
     }
 
     /// Proves that the file can be read.
@@ -183,7 +183,7 @@ impl Records {
     /// then this one is struck off.
     pub(crate) async fn layer_written(&self, dir: LayerDir, usage: Usage) -> Result<bool> {
         self.db
-            .write(move |tx| {
+            .amend(move |tx| {
                 let done = tx.execute(
                     "UPDATE OR IGNORE layer SET state = 'written', bytes = ?2, inodes = ?3
                      WHERE dir = ?1",
@@ -210,8 +210,8 @@ impl Records {
     /// These layers are on the disk.
     pub(crate) async fn flushed(&self, dirs: Vec<LayerDir>) -> Result<()> {
         self.db
-            .write(move |tx| {
-                for dir in dirs {
+            .amend(move |tx| {
+                for dir in &dirs {
                     tx.execute(
                         "UPDATE layer SET state = 'complete' WHERE dir = ?1 AND state = 'written'",
                         [dir],
@@ -228,7 +228,7 @@ impl Records {
     pub(crate) async fn begin_removal(&self, chain: &ChainId) -> Result<Vec<LayerDir>> {
         let chain = chain.clone();
         self.db
-            .write(move |tx| {
+            .amend(move |tx| {
                 let name = chain.to_string();
                 let used: bool = tx
                     .query_row(
@@ -242,6 +242,7 @@ impl Records {
                     )
                     .map_err(sql)?;
                 if used {
+                    let chain = chain.clone();
                     return Err(LayerStoreError::InUse { chain });
                 }
                 let doomed = "UPDATE layer SET state = 'removing'
@@ -256,7 +257,7 @@ impl Records {
     /// The directory `dir` is gone.
     pub(crate) async fn forget_layer(&self, dir: LayerDir) -> Result<()> {
         self.db
-            .write(move |tx| {
+            .amend(move |tx| {
                 tx.execute("DELETE FROM layer WHERE dir = ?1", [dir])
                     .map_err(sql)?;
                 Ok(())
@@ -329,7 +330,7 @@ impl Records {
     pub(crate) async fn forget_rootfs(&self, id: &RootfsId) -> Result<()> {
         let id = id.clone();
         self.db
-            .write_early(move |tx| {
+            .amend_early(move |tx| {
                 tx.execute("DELETE FROM rootfs WHERE id = ?1", [&id.0])
                     .map_err(sql)?;
                 Ok(())

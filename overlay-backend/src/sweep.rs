@@ -1,6 +1,7 @@
 //! Putting things right at start.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -73,10 +74,31 @@ impl Places {
     }
 }
 
-/// Mounts an empty overlay for a moment: proves that this kernel and file system can.
+/// Mounts an empty overlay for a moment: proves that this kernel and file system can. A full disk proves nothing, and does not
+/// keep what is there from being removed.
 pub(crate) fn try_mount(places: &Places) -> Result<(), LayerStoreError> {
-    let upper = places.root.join("probe/upper");
-    let work = places.root.join("probe/work");
+    let probe = places.root.join("probe");
+    let tried = try_mount_in(places, &probe);
+    let removed = match std::fs::remove_dir_all(&probe) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).doing("removing", &probe),
+        _ => Ok(()),
+    };
+    match tried {
+        Err(LayerStoreError::Io { source, doing })
+            if matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            tracing::warn!(error = %source, doing, "the disk is full: not tried whether overlays can be mounted");
+            removed
+        }
+        tried => tried.and(removed),
+    }
+}
+
+fn try_mount_in(places: &Places, probe: &Utf8Path) -> Result<(), LayerStoreError> {
+    let (upper, work) = (probe.join("upper"), probe.join("work"));
     let target = places.idmap.join("probe");
     for dir in [&upper, &work, &target] {
         std::fs::create_dir_all(dir).doing("making the directory", dir)?;
@@ -86,9 +108,7 @@ pub(crate) fn try_mount(places: &Places) -> Result<(), LayerStoreError> {
         upper: Some((upper, work)),
     };
     mount::mount(&view, &target).map_err(|e| mount_error(e, &target))?;
-    mount::unmount(&target).doing("unmounting", &target)?;
-    let probe = places.root.join("probe");
-    std::fs::remove_dir_all(&probe).doing("removing", &probe)
+    mount::unmount(&target).doing("unmounting", &target)
 }
 
 /// Strikes off what was not finished and takes away what has no record.

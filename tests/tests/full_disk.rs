@@ -1,5 +1,5 @@
-//! The disk fills up under the daemon. What needs room is refused with a code and a reason, nothing is left half done, and
-//! all of it works again as soon as there is room. A disk that fails is another matter, and is told as such.
+//! The disk fills up under the daemon. What needs room is refused with a code and a reason, nothing is left half done, what is
+//! there can be stopped and removed, and all of it works again as soon as there is room. A disk that fails is another matter, and is told as such.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -17,8 +17,11 @@ use tonic::{Code, Response, Status};
 /// An image that [`Machine::warm_up`] does not pull.
 const OTHER: &str = image::NGINX;
 
-/// Bytes of the whole disk: enough for a daemon and two small images.
-const SIZE: u64 = 96 << 20;
+/// Bytes of the whole disk: enough for a daemon, what it keeps for a full disk, and two small images.
+const SIZE: u64 = 128 << 20;
+
+/// Bytes that are kept for a full disk beside each database.
+const RESERVE: u64 = 4 << 20;
 
 /// An ext4 file system of its own below the machine's `state` directory.
 struct Disk {
@@ -217,13 +220,12 @@ fn pods_and_containers_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn what_ends_meanwhile_is_known_afterwards() {
-    on_a_small_disk(async |machine, disk, mut client| {
+fn what_ends_meanwhile_is_known() {
+    on_a_small_disk(async |machine, disk, _| {
         machine.pull_busybox()?;
         let pod = machine.run_pod("ending")?;
         let wait_for = "until test -e /dev/shm/go; do sleep 0.1; done; exit 7";
         let short = machine.start(&pod, &spec::shell("short", wait_for))?;
-        let pid = machine.container_pid(&short)?;
         machine.start(&pod, &spec::shell("long", spec::COUNT))?;
 
         // In memory, since its root filesystem is on the disk.
@@ -232,23 +234,81 @@ fn what_ends_meanwhile_is_known_afterwards() {
             &["sh", "-c", "(sleep 2; touch /dev/shm/go) >/dev/null 2>&1 &"],
         )?;
         disk.fill()?;
-        let gone = || Ok(!std::path::Path::new(&format!("/proc/{pid}")).exists());
-        wait::until_true("the container ends", 20, gone)?;
-        let request = StopPodSandboxRequest {
-            pod_sandbox_id: pod.id.clone(),
-        };
-        exhausted(
-            "StopPodSandbox",
-            client.runtime.stop_pod_sandbox(request).await,
-        )?;
-
-        disk.free()?;
         let status = wait::until("the end is recorded", 20, || {
             let status = machine.container_status(&short)?;
             Ok((status["state"] == "CONTAINER_EXITED").then_some(status))
         })?;
         ensure!(status["exitCode"] == 7, "{status}");
+        disk.free()
+    });
+}
+
+#[test]
+fn what_is_there_can_be_stopped_and_removed() {
+    on_a_small_disk(async |machine, disk, mut client| {
+        machine.pull_busybox()?;
+        let (first, second) = (machine.run_pod("first")?, machine.run_pod("second")?);
+        let container = machine.start(&first, &spec::shell("first", spec::COUNT))?;
+        machine.start(&second, &spec::shell("second", spec::COUNT))?;
+
+        disk.fill()?;
+        for step in [
+            &["stop", "--timeout", "1", &container][..],
+            &["rm", &container],
+            &["stopp", &first.id],
+            &["rmp", &first.id],
+            &["rmp", "--force", &second.id],
+            &["rmi", image::BUSYBOX],
+        ] {
+            machine.crictl().run(step).context("on a full disk")?;
+            // What is given up or becomes free, somebody else takes.
+            disk.fill()?;
+            let request = RunPodSandboxRequest {
+                config: Some(request::pod("refused")),
+                ..RunPodSandboxRequest::default()
+            };
+            exhausted(
+                "RunPodSandbox",
+                client.runtime.run_pod_sandbox(request).await,
+            )?;
+            is_ready(&mut client).await?;
+        }
+        none(machine, "pods")?;
+        none(machine, "ps")?;
+        none(machine, "images")?;
+
+        disk.free()?;
+        machine.pull_busybox()?;
+        let pod = machine.run_pod("third")?;
+        machine.start(&pod, &spec::shell("third", spec::COUNT))?;
+        for database in ["state.db", "images/images.db", "overlay/overlay.db"] {
+            let reserve = disk.state.join(format!("{database}-reserve"));
+            let found = fs::metadata(&reserve).with_context(|| format!("no {reserve}"))?;
+            ensure!(found.len() == RESERVE, "{reserve}: {} bytes", found.len());
+        }
         Ok(())
+    });
+}
+
+#[test]
+fn a_daemon_starts_and_removes() {
+    Machine::test(|machine| {
+        let disk = Disk::mount(machine)?;
+        let daemon = machine.start_daemon()?;
+        machine.warm_up()?;
+        let baseline = Baseline::take(machine);
+        machine.pull_busybox()?;
+        let pod = machine.run_pod("left")?;
+        machine.start(&pod, &spec::shell("left", spec::COUNT))?;
+
+        disk.fill()?;
+        daemon.kill()?;
+        let daemon = machine.start_daemon().context("on a full disk")?;
+        disk.fill()?;
+        machine.crictl().remove_everything()?;
+        disk.free()?;
+        baseline.check(machine)?;
+        daemon.terminate()
     });
 }
 
@@ -318,6 +378,7 @@ async fn runtime_problem(client: &mut Client) -> anyhow::Result<Option<(String, 
 fn none(machine: &Machine, what: &str) -> anyhow::Result<()> {
     let arguments = match what {
         "ps" => vec!["ps", "--all", "--quiet"],
+        "images" => vec!["images", "--quiet"],
         _ => vec!["pods", "--quiet"],
     };
     let listed = machine.crictl().run(&arguments)?;

@@ -59,10 +59,7 @@ async fn find_or_create(
     user_namespace::agree(&spec, pod.record().spec.user_namespace.as_ref())?;
     let image = find_image(runtime, &spec.image.image).await?;
     let record = plan(runtime, pod, spec, &image).await?;
-    runtime
-        .store
-        .put_container(&record, Lasting::Process)
-        .await?;
+    runtime.store.add_container(&record).await?;
     let container = Container::new(record);
     runtime.inventory.add_container(Arc::clone(&container));
     nexcage_failpoint::hit("container.recorded");

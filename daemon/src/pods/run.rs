@@ -47,7 +47,7 @@ async fn find_or_create(
         return existing(runtime, &pod).await;
     }
     let record = plan(runtime, spec, handler).await?;
-    runtime.store.put_pod(&record, Lasting::Process).await?;
+    runtime.store.add_pod(&record).await?;
     let pod = Pod::new(record);
     // Before anybody can find it: a pod that is being made, and that nobody holds, is taken for a wreck.
     let _changing = pod.lock.lock().await;

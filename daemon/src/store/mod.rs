@@ -89,79 +89,129 @@ impl Store {
             .await
     }
 
-    /// Writes a pod, new or changed.
+    /// Writes down a new pod, which takes room that a full disk does not have.
+    pub(crate) async fn add_pod(&self, pod: &PodRecord) -> Result<(), StoreError> {
+        let row = Row::of_pod(pod)?;
+        self.db.write_early(move |tx| row.put(tx)).await
+    }
+
+    /// Writes a pod that has changed.
     pub(crate) async fn put_pod(
         &self,
         pod: &PodRecord,
         lasting: Lasting,
     ) -> Result<(), StoreError> {
-        let (id, key, record) = (pod.id.clone(), pod.spec.key(), serde_json::to_string(pod)?);
-        self.put(lasting, move |tx| {
-            tx.prepare_cached(
-                "INSERT INTO pods (id, key, record) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            )?
-            .execute((id, key, record))?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn put(
-        &self,
-        lasting: Lasting,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<(), StoreError> {
-        match lasting {
-            Lasting::Process => self.db.write_early(work).await,
-            Lasting::Disk => self.db.write(work).await,
-        }
+        let row = Row::of_pod(pod)?;
+        self.amend(lasting, move |tx| row.put(tx)).await
     }
 
     /// Forgets a pod. Its containers must be gone.
     pub(crate) async fn delete_pod(&self, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.put(Lasting::Process, move |tx| {
+        self.amend(Lasting::Process, move |tx| {
             tx.prepare_cached("DELETE FROM pods WHERE id = ?1")?
-                .execute([id])?;
+                .execute([&id])?;
             Ok(())
         })
         .await
     }
 
-    /// Writes a container, new or changed.
+    /// Writes down a new container, which takes room that a full disk does not have.
+    pub(crate) async fn add_container(&self, c: &ContainerRecord) -> Result<(), StoreError> {
+        let row = Row::of_container(c)?;
+        self.db.write_early(move |tx| row.put(tx)).await
+    }
+
+    /// Writes a container that has changed.
     pub(crate) async fn put_container(
         &self,
         c: &ContainerRecord,
         lasting: Lasting,
     ) -> Result<(), StoreError> {
-        let (id, pod, key) = (c.id.clone(), c.pod_id.clone(), c.spec.key());
-        let record = serde_json::to_string(c)?;
-        self.put(lasting, move |tx| {
-            tx.prepare_cached(
-                "INSERT INTO containers (id, pod_id, key, record) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            )?
-            .execute((id, pod, key, record))?;
-            Ok(())
-        })
-        .await
+        let row = Row::of_container(c)?;
+        self.amend(lasting, move |tx| row.put(tx)).await
     }
 
     /// Forgets a container.
     pub(crate) async fn delete_container(&self, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.put(Lasting::Process, move |tx| {
+        self.amend(Lasting::Process, move |tx| {
             tx.prepare_cached("DELETE FROM containers WHERE id = ?1")?
-                .execute([id])?;
+                .execute([&id])?;
             Ok(())
         })
         .await
     }
 
+    /// Changes what is there, on a full disk, too.
+    async fn amend(
+        &self,
+        lasting: Lasting,
+        work: impl FnMut(&rusqlite::Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        match lasting {
+            Lasting::Process => self.db.amend_early(work).await,
+            Lasting::Disk => self.db.amend(work).await,
+        }
+    }
+
     /// Proves that the database can be written; a full disk [is told apart](crate::error::is_out_of_space).
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         Ok(self.db.check().await?)
+    }
+}
+
+/// What is written of a pod or container.
+struct Row {
+    id: String,
+    /// Of a container: its pod.
+    pod: Option<String>,
+    key: String,
+    record: String,
+}
+
+impl Row {
+    fn of_pod(pod: &PodRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: pod.id.clone(),
+            pod: None,
+            key: pod.spec.key(),
+            record: serde_json::to_string(pod)?,
+        })
+    }
+
+    fn of_container(c: &ContainerRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: c.id.clone(),
+            pod: Some(c.pod_id.clone()),
+            key: c.spec.key(),
+            record: serde_json::to_string(c)?,
+        })
+    }
+
+    /// Puts it in the place of the one with its id, if there is one.
+    fn put(&self, tx: &rusqlite::Transaction<'_>) -> Result<(), StoreError> {
+        let Self {
+            id,
+            pod,
+            key,
+            record,
+        } = self;
+        match pod {
+            None => tx
+                .prepare_cached(
+                    "INSERT INTO pods (id, key, record) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                )?
+                .execute((id, key, record))?,
+            Some(pod) => tx
+                .prepare_cached(
+                    "INSERT INTO containers (id, pod_id, key, record) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                )?
+                .execute((id, pod, key, record))?,
+        };
+        Ok(())
     }
 }
 

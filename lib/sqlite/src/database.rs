@@ -4,12 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::afterwards::Afterwards;
-use crate::migrate::migrate;
-use crate::room;
+use crate::writer::{Synchronous, Writer, touch};
 
 /// Requests waiting for the writer. A request is a few hundred bytes and takes well
 /// under 10 ms, so a full queue means a second of work ahead; further callers wait in
@@ -20,7 +19,7 @@ const QUEUE: usize = 128;
 /// this is all that is written.
 const FRESH: Duration = Duration::from_secs(30);
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
 /// A database file, opened. Cheap to clone; all clones share the one writer.
 #[derive(Clone, Debug)]
@@ -61,6 +60,15 @@ pub enum DatabaseError {
     /// A statement failed; nothing of its transaction was kept.
     #[error("database statement failed")]
     Statement(#[from] rusqlite::Error),
+    /// There is no room for the reserve, so nothing new is recorded.
+    #[error("cannot keep room in {path} for taking things away")]
+    Reserve {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The database thread is gone (a closure panicked, or the process is ending).
     #[error("the database thread has ended")]
     Closed,
@@ -78,6 +86,7 @@ impl DatabaseError {
                     | rusqlite::ErrorCode::DatabaseLocked
                     | rusqlite::ErrorCode::SystemIoFailure
             ),
+            Self::Reserve { .. } => true,
             _ => false,
         }
     }
@@ -91,27 +100,14 @@ impl Database {
     ///
     /// [`DatabaseError::Open`], [`DatabaseError::TooNew`], [`DatabaseError::Migrate`], [`DatabaseError::Thread`].
     pub fn open(path: &Utf8Path, scripts: &[&str]) -> Result<Self, DatabaseError> {
-        let open = |source| DatabaseError::Open {
-            path: path.to_string(),
-            source,
-        };
-        let mut conn = Connection::open(path).map_err(open)?;
-        conn.busy_timeout(Duration::from_secs(5)).map_err(open)?;
-        conn.pragma_update(None, "journal_mode", "WAL")
-            .map_err(open)?;
-        conn.pragma_update(None, "synchronous", "FULL")
-            .map_err(open)?;
-        conn.pragma_update(None, "foreign_keys", "ON")
-            .map_err(open)?;
-        migrate(&mut conn, scripts)?;
-
+        let mut writer = Writer::open(path, scripts)?;
         let afterwards = Afterwards::start(path).map_err(DatabaseError::Thread)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || {
                 while let Some(job) = queue.blocking_recv() {
-                    job(&mut conn);
+                    job(&mut writer);
                 }
             })
             .map_err(DatabaseError::Thread)?;
@@ -122,7 +118,7 @@ impl Database {
         })
     }
 
-    /// Runs `work` in one immediate transaction and commits it if it succeeds. When this
+    /// Records something new: runs `work` in one immediate transaction and commits it if it succeeds. When this
     /// returns `Ok`, the change is on disk.
     ///
     /// Not cancelled by dropping the future: work that was queued is done.
@@ -130,19 +126,19 @@ impl Database {
     /// # Errors
     ///
     /// What `work` returned (then nothing was changed), or [`DatabaseError::Statement`],
-    /// [`DatabaseError::Closed`].
+    /// [`DatabaseError::Reserve`], [`DatabaseError::Closed`].
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.transact("FULL", work).await
+        self.run(|writer| writer.add(Synchronous::Full, work)).await
     }
 
     /// As [`write`](Self::write), but does not wait for the disk: the change survives the end of this process at once, and a
-    /// power cut from the end of the next `write` on, or after half a second. A power cut never keeps a later change without an
-    /// earlier one.
+    /// power cut from the end of the next change on that waits, or after half a second. A power cut never keeps a later change
+    /// without an earlier one.
     ///
     /// For a step on the way to a `write`, for what is worth nothing after a power cut, and for what is done again then.
     ///
@@ -155,30 +151,50 @@ impl Database {
         E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
-        // In WAL mode this leaves out the fsync of each commit, and no other (sqlite.org/pragma.html#pragma_synchronous).
-        let written = self.transact("NORMAL", work).await;
+        let written = self.run(|writer| writer.add(Synchronous::Normal, work));
+        let written = written.await;
         self.afterwards.sync_soon();
         written
     }
 
-    async fn transact<T, E, F>(&self, synchronous: &'static str, work: F) -> Result<T, E>
+    /// Changes or takes away what is there, on a full disk, too, as long as something is left of the reserve. `work` is then
+    /// run once more, in another transaction. Otherwise as [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned (then nothing was changed), or [`DatabaseError::Statement`], [`DatabaseError::Closed`].
+    pub async fn amend<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DatabaseError> + Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        F: FnMut(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.run(move |conn| {
-            let done = attempt(conn, synchronous, work);
-            done.unwrap_or_else(|e| Err(DatabaseError::Statement(e).into()))
-        })
-        .await
+        self.run(|writer| writer.amend(Synchronous::Full, work))
+            .await
+    }
+
+    /// As [`amend`](Self::amend), but waits for the disk as little as [`write_early`](Self::write_early).
+    ///
+    /// # Errors
+    ///
+    /// As [`amend`](Self::amend).
+    pub async fn amend_early<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: FnMut(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let written = self.run(|writer| writer.amend(Synchronous::Normal, work));
+        let written = written.await;
+        self.afterwards.sync_soon();
+        written
     }
 
     /// Proves that the file can be written. A page is written over itself and brought to the disk, since neither a lock nor a
     /// statement that changes no row is noticed by a disk that has become read-only. For the next 30 seconds it is enough
     /// that the thread answers and nobody else holds the lock.
     ///
-    /// A full disk is [`rusqlite::ErrorCode::DiskFull`], whatever the kernel calls it.
+    /// Where the reserve is not whole, it is made so if there is room. A full disk is [`rusqlite::ErrorCode::DiskFull`], whatever the kernel calls it.
     ///
     /// # Errors
     ///
@@ -186,9 +202,9 @@ impl Database {
     pub async fn check(&self) -> Result<(), DatabaseError> {
         let last = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|when| when.elapsed() < FRESH) {
-            return self.write(|_| Ok(())).await;
+            return self.run(|writer| writer.probe(|_| Ok(()))).await;
         }
-        self.write(touch).await?;
+        self.run(|writer| writer.probe(touch)).await?;
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         *proven = Some(Instant::now());
         Ok(())
@@ -205,19 +221,19 @@ impl Database {
         E: From<DatabaseError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        self.run(move |conn| work(conn)).await
+        self.run(|writer| work(writer.connection())).await
     }
 
     async fn run<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DatabaseError> + Send + 'static,
-        F: FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&mut Writer) -> Result<T, E> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |conn| {
+        let job: Job = Box::new(move |writer| {
             // The caller may be gone; the work is done all the same.
-            let _ = answer.send(work(conn));
+            let _ = answer.send(work(writer));
         });
         self.jobs
             .send(job)
@@ -227,38 +243,10 @@ impl Database {
     }
 }
 
-/// Runs `work` in one transaction. The outer error is that of the transaction itself, the inner one that of `work`; with
-/// either nothing was changed.
-fn attempt<T, E>(
-    conn: &mut Connection,
-    synchronous: &str,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
-) -> rusqlite::Result<Result<T, E>> {
-    let done = transaction(conn, synchronous, work);
-    done.map_err(|error| room::explained(conn, error))
-}
-
-fn transaction<T, E>(
-    conn: &mut Connection,
-    synchronous: &str,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
-) -> rusqlite::Result<Result<T, E>> {
-    conn.pragma_update(None, "synchronous", synchronous)?;
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match work(&tx) {
-        Ok(out) => tx.commit().map(|()| Ok(out)),
-        Err(error) => Ok(Err(error)),
-    }
-}
-
-/// Writes the file's first page as it is: for SQLite a pragma that sets what is there already is a change.
-fn touch(tx: &Transaction<'_>) -> Result<(), DatabaseError> {
-    let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    Ok(tx.pragma_update(None, "user_version", version)?)
-}
-
 #[cfg(test)]
 mod tests {
+    use rusqlite::TransactionBehavior;
+
     use super::*;
 
     const SCHEMA: &[&str] = &["CREATE TABLE t (a INTEGER NOT NULL)"];

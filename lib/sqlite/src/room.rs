@@ -25,6 +25,11 @@ pub(crate) fn explained(conn: &Connection, error: Error) -> Error {
     }
 }
 
+/// Whether it is for want of room that something failed; `error` has been [`explained`].
+pub(crate) fn is_full(error: &Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
 /// What the kernel said when the connection last had an input/output error.
 fn system_error(conn: &Connection) -> Errno {
     // SAFETY: the connection is open and borrowed until this returns; nothing but a field of it is read.

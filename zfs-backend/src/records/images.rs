@@ -202,7 +202,7 @@ impl Records {
     /// Writes down that a layer is there in full. If another call was quicker, `false`.
     pub(crate) async fn layer_complete(&self, target: &Target, measured: Measured) -> Result<bool> {
         let (layer, n) = (target.layer, target.image.n);
-        self.write(move |tx| {
+        self.amend(move |tx| {
             let Measured { own, total } = measured;
             let done = tx.execute(
                 "UPDATE OR IGNORE layer SET state = 'complete', bytes = ?2, inodes = ?3,
@@ -227,7 +227,7 @@ impl Records {
     /// A layer that was being removed is wanted again.
     pub(crate) async fn take_back(&self, layer: &Layer) -> Result<()> {
         let (id, n) = (layer.id, layer.image.n);
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute("UPDATE layer SET state = 'complete' WHERE id = ?1", [id])?;
             tx.execute("UPDATE dataset SET dirty = 1 WHERE n = ?1", [n])?;
             Ok(())
@@ -239,13 +239,14 @@ impl Records {
     pub(crate) async fn begin_removal(&self, chain: &ChainId) -> Result<()> {
         let chain = chain.clone();
         self.db
-            .write(move |tx| {
+            .amend(move |tx| {
                 let name = chain.to_string();
                 let used =
                     "SELECT EXISTS (SELECT 1 FROM layer WHERE state = 'complete' AND chain = ?1)
                      AND (EXISTS (SELECT 1 FROM layer WHERE parent = ?1 AND state <> 'removing')
                           OR EXISTS (SELECT 1 FROM rootfs WHERE top = ?1))";
                 if tx.query_row(used, [&name], |r| r.get(0)).map_err(sql)? {
+                    let chain = chain.clone();
                     return Err(LayerStoreError::InUse { chain });
                 }
                 doom(tx, "state = 'complete' AND chain = ?1", &name).map_err(sql)
@@ -255,19 +256,19 @@ impl Records {
 
     /// What is being unpacked into this row, or was, is not wanted.
     pub(crate) async fn give_up(&self, layer: i64) -> Result<()> {
-        self.write(move |tx| doom(tx, "id = ?1", layer)).await
+        self.amend(move |tx| doom(tx, "id = ?1", layer)).await
     }
 
     /// The same for all rows: nobody is left that unpacks.
     pub(crate) async fn give_up_all(&self) -> Result<()> {
-        self.write(|tx| doom(tx, "state = ?1", "applying")).await
+        self.amend(|tx| doom(tx, "state = ?1", "applying")).await
     }
 
     /// A layer is not on the disk. `dirty`: whether its dataset may differ from its latest snapshot.
     /// The dataset's record goes with its last layer.
     pub(crate) async fn forget_layer(&self, layer: &Layer, dirty: bool) -> Result<()> {
         let (id, n) = (layer.id, layer.image.n);
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute("DELETE FROM layer WHERE id = ?1", [id])?;
             tx.execute(
                 "UPDATE dataset SET dirty = ?2 WHERE n = ?1",
@@ -285,7 +286,7 @@ impl Records {
 
     /// A dataset and all layers in it are not on the disk.
     pub(crate) async fn forget_image(&self, image: Image) -> Result<()> {
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute("DELETE FROM layer WHERE dataset = ?1", [image.n])?;
             tx.execute("DELETE FROM dataset WHERE n = ?1", [image.n])?;
             Ok(())
@@ -295,7 +296,7 @@ impl Records {
 
     /// A dataset is as its latest snapshot.
     pub(crate) async fn image_clean(&self, image: Image) -> Result<()> {
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute("UPDATE dataset SET dirty = 0 WHERE n = ?1", [image.n])?;
             Ok(())
         })
@@ -304,7 +305,7 @@ impl Records {
 
     /// A dataset is in `deleted/`, or not any more.
     pub(crate) async fn image_moved(&self, image: Image, deleted: bool) -> Result<()> {
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute(
                 "UPDATE dataset SET deleted = ?2 WHERE n = ?1",
                 params![image.n, deleted],

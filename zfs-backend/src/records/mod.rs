@@ -87,13 +87,13 @@ impl Records {
     /// The store's id, made when the file was.
     pub(crate) async fn store_id(&self) -> Result<String> {
         let new = format!("{:032x}", rand::random::<u128>());
-        self.write(move |tx| {
+        self.amend(move |tx| {
             let known = tx.query_row("SELECT id FROM store", [], |r| r.get(0));
             if let Some(id) = known.optional()? {
                 return Ok(id);
             }
             tx.execute("INSERT INTO store (id) VALUES (?1)", [&new])?;
-            Ok(new)
+            Ok(new.clone())
         })
         .await
     }
@@ -103,11 +103,12 @@ impl Records {
         self.read(|c| c.query_row("SELECT 1", [], |_| Ok(()))).await
     }
 
-    async fn write<T: Send + 'static>(
+    /// For all but the beginning of something new.
+    async fn amend<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        mut work: impl FnMut(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.db.write(move |tx| work(tx).map_err(sql)).await
+        self.db.amend(move |tx| work(tx).map_err(sql)).await
     }
 
     async fn read<T: Send + 'static>(

@@ -68,7 +68,7 @@ impl Records {
     /// Nothing of `id` is left.
     pub(crate) async fn forget_rootfs(&self, id: &RootfsId) -> Result<()> {
         let id = id.clone();
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute("DELETE FROM rootfs WHERE id = ?1", [&id.0])?;
             Ok(())
         })
@@ -89,7 +89,7 @@ impl Records {
     /// Writes down that a generation is going to be made, and says which.
     pub(crate) async fn begin_generation(&self, id: &RootfsId) -> Result<i64> {
         let id = id.clone();
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.query_row(
                 "INSERT INTO generation (rootfs, n)
                  SELECT ?1, max(n) + 1 FROM generation WHERE rootfs = ?1 RETURNING n",
@@ -103,7 +103,7 @@ impl Records {
     /// From now on, `id` is its generation `n`.
     pub(crate) async fn switch_generation(&self, id: &RootfsId, n: i64) -> Result<()> {
         let id = id.clone();
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute(
                 "UPDATE rootfs SET current = ?2 WHERE id = ?1",
                 params![id.0, n],
@@ -116,7 +116,7 @@ impl Records {
     /// Nothing of a generation is left.
     pub(crate) async fn forget_generation(&self, id: &RootfsId, n: i64) -> Result<()> {
         let id = id.clone();
-        self.write(move |tx| {
+        self.amend(move |tx| {
             tx.execute(
                 "DELETE FROM generation WHERE rootfs = ?1 AND n = ?2",
                 params![id.0, n],
