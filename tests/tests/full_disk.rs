@@ -341,7 +341,9 @@ fn the_watchdog_hears_of_a_disk_that_failed_and_not_of_a_full_one() {
                 reason == "DatabaseNotReady" && message.contains("disk I/O error")
             }))
         })?;
-        let wait = |seconds| runtime.block_on(tokio::time::sleep(Duration::from_secs(seconds)));
+        let wait = |seconds| {
+            runtime.block_on(async { tokio::time::sleep(Duration::from_secs(seconds)).await });
+        };
         // One may have been given just before.
         wait(6);
         watchdog.heard()?;
