@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
@@ -313,7 +312,7 @@ fn a_daemon_starts_and_removes() {
 }
 
 #[test]
-fn the_watchdog_hears_of_a_disk_that_failed_and_not_of_a_full_one() {
+fn a_disk_that_is_full_or_failed_does_not_end_the_daemon() {
     Machine::test(|machine| {
         let disk = Disk::mount(machine)?;
         let watchdog = Watchdog::listen(machine)?;
@@ -341,17 +340,13 @@ fn the_watchdog_hears_of_a_disk_that_failed_and_not_of_a_full_one() {
                 reason == "DatabaseNotReady" && message.contains("disk I/O error")
             }))
         })?;
-        let wait = |seconds| {
-            runtime.block_on(async { tokio::time::sleep(Duration::from_secs(seconds)).await });
-        };
-        // One may have been given just before.
-        wait(6);
+        // A new daemon could not even start here. One sign may have been given just before.
         watchdog.heard()?;
-        wait(12);
-        ensure!(
-            watchdog.heard()? == 0,
-            "signs of life on a disk that failed"
-        );
+        let mut signs = 0;
+        wait::until_true("the daemon gives three more signs of life", 60, || {
+            signs += watchdog.heard()?;
+            Ok(signs >= 3)
+        })?;
         // What is in memory is told.
         none(machine, "pods")?;
         daemon.kill()

@@ -1,16 +1,17 @@
 //! Telling systemd that the daemon is not just alive but able to work (sd_watchdog_enabled(3)).
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use nexcage_sqlite::DatabaseError;
 use nexcage_systemd::{Notifier, watchdog_interval};
+use tokio::time::error::Elapsed;
 
-use crate::error::{Chain, is_out_of_space};
+use crate::error::Chain;
 use crate::runtime::Runtime;
 
-/// Serves the watchdog, if the unit has one, until the daemon ends. A daemon whose database does not answer in time, or cannot be
-/// written, is not reported alive, and systemd restarts it: pods go on meanwhile. A full disk is no reason: somebody has to serve
-/// kubelet when it makes room.
+/// Serves the watchdog, if the unit has one, until the daemon ends. A daemon that its database does not answer is not reported
+/// alive, and systemd restarts it: pods go on meanwhile. A disk that is full, or that failed, is no reason. A new daemon could
+/// write it as little and would not even start, while this one lists, execs and serves logs; Status says that it is not ready.
 pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
     let Some(interval) = watchdog_interval() else {
         return;
@@ -18,8 +19,10 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
     let runtime = Arc::clone(runtime);
     runtime.tasks.clone().spawn(async move {
         loop {
-            if is_well(&runtime, interval).await {
-                notifier.watchdog();
+            let answer = tokio::time::timeout(interval, runtime.store.check()).await;
+            match would_be_helped(answer) {
+                None => notifier.watchdog(),
+                Some(problem) => tracing::error!(?interval, problem, "no sign of life for systemd"),
             }
             tokio::select! {
                 // Cancel-safe: a timer.
@@ -31,18 +34,51 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
     });
 }
 
-/// The async runtime runs, since this does; the database's thread writes, or would if there were room.
-async fn is_well(runtime: &Runtime, within: Duration) -> bool {
-    match tokio::time::timeout(within, runtime.store.check()).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) if is_out_of_space(&error) => true,
-        Ok(Err(error)) => {
-            tracing::error!(error = %Chain(&error), "the database cannot be written");
-            false
+/// What is wrong that a restart helps against. The async runtime runs, since this does; what may not is the thread that owns the
+/// database, which every request waits for.
+fn would_be_helped(answer: Result<Result<(), DatabaseError>, Elapsed>) -> Option<String> {
+    match answer {
+        Err(_) => Some("the database does not answer".to_owned()),
+        Ok(Err(error @ DatabaseError::Closed)) => Some(Chain(&error).to_string()),
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nexcage_sqlite::rusqlite;
+
+    use super::*;
+
+    fn failure(code: std::os::raw::c_int) -> DatabaseError {
+        let error = rusqlite::ffi::Error::new(code);
+        DatabaseError::Statement(rusqlite::Error::SqliteFailure(error, None))
+    }
+
+    #[test]
+    fn a_disk_is_not_mended_by_a_restart() {
+        for code in [
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_IOERR,
+            rusqlite::ffi::SQLITE_READONLY,
+        ] {
+            assert_eq!(would_be_helped(Ok(Err(failure(code)))), None);
         }
-        Err(_) => {
-            tracing::error!(?within, "the database does not answer");
-            false
-        }
+        assert_eq!(would_be_helped(Ok(Ok(()))), None);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_gone_or_silent_is() {
+        assert_eq!(
+            would_be_helped(Ok(Err(DatabaseError::Closed))).as_deref(),
+            Some("the database thread has ended")
+        );
+        let silent = tokio::time::timeout(Duration::from_millis(1), std::future::pending()).await;
+        assert_eq!(
+            would_be_helped(silent).as_deref(),
+            Some("the database does not answer")
+        );
     }
 }

@@ -156,8 +156,8 @@ impl Store {
     }
 
     /// Proves that the database can be written; a full disk [is told apart](crate::error::is_out_of_space).
-    pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        Ok(self.db.check().await?)
+    pub(crate) async fn check(&self) -> Result<(), DatabaseError> {
+        self.db.check().await
     }
 }
 
