@@ -6,12 +6,12 @@ use nexcage_sqlite::DatabaseError;
 use nexcage_systemd::{Notifier, watchdog_interval};
 use tokio::time::error::Elapsed;
 
-use crate::error::Chain;
+use crate::error::{Chain, is_out_of_space};
 use crate::runtime::Runtime;
 
 /// Serves the watchdog, if the unit has one, until the daemon ends. A daemon that its database does not answer is not reported
 /// alive, and systemd restarts it: pods go on meanwhile. A disk that is full, or that failed, is no reason. A new daemon could
-/// write it as little and would not even start, while this one lists, execs and serves logs; Status says that it is not ready.
+/// write it as little and would not even start, while this one still tells what there is; Status says that it is not ready.
 pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
     let Some(interval) = watchdog_interval() else {
         return;
@@ -20,7 +20,12 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
     runtime.tasks.clone().spawn(async move {
         loop {
             let answer = tokio::time::timeout(interval, runtime.store.check()).await;
-            match would_be_helped(answer) {
+            if let Ok(Err(error)) = &answer
+                && !is_out_of_space(error)
+            {
+                tracing::error!(error = %Chain(error), "the database cannot be written");
+            }
+            match would_be_helped(&answer) {
                 None => notifier.watchdog(),
                 Some(problem) => tracing::error!(?interval, problem, "no sign of life for systemd"),
             }
@@ -36,10 +41,10 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, notifier: Notifier) {
 
 /// What is wrong that a restart helps against. The async runtime runs, since this does; what may not is the thread that owns the
 /// database, which every request waits for.
-fn would_be_helped(answer: Result<Result<(), DatabaseError>, Elapsed>) -> Option<String> {
+fn would_be_helped(answer: &Result<Result<(), DatabaseError>, Elapsed>) -> Option<&'static str> {
     match answer {
-        Err(_) => Some("the database does not answer".to_owned()),
-        Ok(Err(error @ DatabaseError::Closed)) => Some(Chain(&error).to_string()),
+        Err(_) => Some("the database does not answer"),
+        Ok(Err(DatabaseError::Closed)) => Some("the database thread has ended"),
         Ok(_) => None,
     }
 }
@@ -64,20 +69,20 @@ mod tests {
             rusqlite::ffi::SQLITE_IOERR,
             rusqlite::ffi::SQLITE_READONLY,
         ] {
-            assert_eq!(would_be_helped(Ok(Err(failure(code)))), None);
+            assert_eq!(would_be_helped(&Ok(Err(failure(code)))), None);
         }
-        assert_eq!(would_be_helped(Ok(Ok(()))), None);
+        assert_eq!(would_be_helped(&Ok(Ok(()))), None);
     }
 
     #[tokio::test]
     async fn a_database_that_is_gone_or_silent_is() {
         assert_eq!(
-            would_be_helped(Ok(Err(DatabaseError::Closed))).as_deref(),
+            would_be_helped(&Ok(Err(DatabaseError::Closed))),
             Some("the database thread has ended")
         );
         let silent = tokio::time::timeout(Duration::from_millis(1), std::future::pending()).await;
         assert_eq!(
-            would_be_helped(silent).as_deref(),
+            would_be_helped(&silent),
             Some("the database does not answer")
         );
     }
