@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 /// Bytes of a whole reserve: SQLite's log is as long when it begins anew, and needs no more room from then on.
@@ -22,6 +25,9 @@ const BESIDES: u64 = SIZE;
 
 /// `f_type` of statfs(2) for ZFS.
 const ZFS: u64 = 0x2fc1_2fc1;
+
+/// How long a transaction group of ZFS may last: it is closed after five seconds (`zfs_txg_timeout`), and written.
+const GROUP: Duration = Duration::from_secs(10);
 
 /// A file beside the database. It has bytes in it that no file system can keep in less room; what fallocate(2) promises,
 /// file systems that write everything anew do not keep, ZFS among them.
@@ -88,16 +94,51 @@ impl Reserve {
         if there == 0 {
             return Ok(false);
         }
-        file.set_len(there.saturating_sub(SLICE as u64))?;
-        // What was freed belongs to nobody before the journal says so, on ZFS before the transaction group has ended, for which
-        // an fsync does not wait.
+        let used = used(&file)?;
+        let left = there.saturating_sub(SLICE as u64);
+        match file.set_len(left) {
+            // ZFS frees the room, and has none for the time when it did.
+            Err(e) if is_full(&e) && file.metadata()?.len() == left => {}
+            cut => cut?,
+        }
         let on_zfs = rustix::fs::fstatfs(&file).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(ZFS));
         match on_zfs {
-            true => rustix::fs::syncfs(&file)?,
+            true => wait_for_group(&file, used)?,
+            // What was freed belongs to nobody before the journal says so.
             false => file.sync_all()?,
         }
         Ok(true)
     }
+}
+
+/// Waits until less is used: what was freed belongs to nobody before the transaction group has ended, for which neither
+/// fsync(2) nor syncfs(2) waits on ZFS.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the thread of the database, which has nothing better to do"
+)]
+fn wait_for_group(file: &File, used_before: u64) -> io::Result<()> {
+    // Where the holes of a file are is not known before it is written, so this ends the group (`zfs_dmu_offset_next_sync`).
+    // It may be configured not to, and finds nothing in an empty file.
+    let _ = rustix::fs::seek(file, SeekFrom::Hole(0));
+    let begun = Instant::now();
+    while used(file)? >= used_before && begun.elapsed() < GROUP {
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Blocks in use in the file system.
+fn used(file: &File) -> io::Result<u64> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    Ok(disk.f_blocks.saturating_sub(disk.f_bfree))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

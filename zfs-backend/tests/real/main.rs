@@ -4,5 +4,6 @@
 mod checkpoints;
 mod common;
 mod crash;
+mod databases;
 mod life;
 mod pools;
