@@ -3,6 +3,7 @@
 //! Always with `--workspace`: cargo then gives every dependency the features that anybody here wants, and compiles it once.
 //! Asked for one package it gives those that this one wants, and compiles a part of the tree again for every other set.
 
+use std::collections::HashSet;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
@@ -143,6 +144,15 @@ fn targets(
         .filter_map(|target| target["name"].as_str().map(str::to_owned));
     let id = found["id"].as_str().context("a package without an id")?;
     Ok((id.to_owned(), names.collect()))
+}
+
+/// The names of the workspace's packages.
+pub(crate) fn packages() -> anyhow::Result<HashSet<String>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    Ok(packages
+        .filter_map(|package| package["name"].as_str().map(str::to_owned))
+        .collect())
 }
 
 /// The directory in which cargo would run a package's tests.

@@ -11,6 +11,7 @@
 mod bench;
 mod build;
 mod cache;
+mod compiled;
 mod critools;
 mod demo;
 mod deps;

@@ -14,6 +14,7 @@ use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
 use crate::build::{self, Program};
+use crate::compiled::NewClone;
 use crate::go::Go;
 use crate::node::tier::{self, Size};
 use crate::registry::{Access, Registry};
@@ -58,6 +59,14 @@ pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String], full: bool) -> anyh
             Tier::value_variants().to_vec()
         }
     };
+    // Who asks for one tier is not kept waiting for the others' dependencies.
+    let clone = match tier {
+        Some(_) => None,
+        None => NewClone::find()?,
+    };
+    if let Some(clone) = &clone {
+        clone.bring()?;
+    }
     let size = match tier {
         _ if full => Size::Full,
         Some(_) => Size::Usual,
@@ -69,6 +78,10 @@ pub(crate) fn run_tiers(tier: Option<Tier>, only: &[String], full: bool) -> anyh
             Tier::Unit => unit()?,
             Tier::System => system(only)?,
             Tier::Node => tier::test(only, size)?,
+        }
+        if let (Some(clone), Tier::Unit) = (&clone, tier) {
+            // All dependencies that there are were compiled for it.
+            clone.keep()?;
         }
         let name = tier
             .to_possible_value()

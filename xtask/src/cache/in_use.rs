@@ -98,7 +98,7 @@ fn is_at(opened: &File, dir: &Utf8Path) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::MutexGuard;
     use std::time::Duration;
 
@@ -107,7 +107,7 @@ pub(super) mod tests {
 
     /// For tests that start a program, and those that want a lock: until a program has begun, it has all files of its parent, and
     /// with them their locks.
-    pub(in super::super) fn alone() -> MutexGuard<'static, ()> {
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }

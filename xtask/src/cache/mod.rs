@@ -16,6 +16,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use in_use::InUse;
 pub(crate) use in_use::lend;
+#[cfg(test)]
+pub(crate) use in_use::tests::alone;
 pub(crate) use inputs::Inputs;
 pub(crate) use inputs::hex;
 
@@ -48,6 +50,16 @@ pub(crate) fn directory(
     let done = root.join(inputs.name(kind));
     get(&root, kind, &done, make)?.until_the_end();
     Ok(done)
+}
+
+/// The directory `<kind>-<hash of inputs>` if somebody has made it. Nobody removes it before this chore ends.
+pub(crate) fn find(kind: &str, inputs: Inputs) -> anyhow::Result<Option<Utf8PathBuf>> {
+    let done = root().join(inputs.name(kind));
+    let found = InUse::take(&done)?;
+    Ok(found.map(|used| {
+        used.until_the_end();
+        done
+    }))
 }
 
 fn get(
@@ -198,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_chore_was_making_is_made_anew() {
-        let _alone = in_use::tests::alone();
+        let _alone = alone();
         let (_temporary, root) = cache();
         let done = root.join("k-1");
         let mut chore = mortal_command(std::env::current_exe().unwrap())
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_use_is_noted_and_making_another_removes_the_old() {
-        let _alone = in_use::tests::alone();
+        let _alone = alone();
         let (_temporary, root) = cache();
         let of = |name: &str| root.join(Inputs::new(name).name("k"));
         let make = |name: &str| get(&root, "k", &of(name), |_| Ok(())).unwrap();

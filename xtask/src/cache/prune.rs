@@ -98,8 +98,8 @@ fn since(last_used: SystemTime, now: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::alone;
     use super::super::in_use::InUse;
-    use super::super::in_use::tests::alone;
     use super::*;
 
     /// A cache with things of these ages in days; the name of each begins with its age.
