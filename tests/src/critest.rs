@@ -66,7 +66,7 @@ pub struct Critest<'a> {
     pub socket: &'a Utf8Path,
     /// A directory for the reports, `critest.json` and `critest.xml`, and for what critest mounts.
     pub directory: &'a Utf8Path,
-    /// Specs at one time. More than one needs ginkgo in `PATH`.
+    /// Specs at one time. More than one needs ginkgo, beside critest or in `PATH`.
     pub parallel: u32,
     /// Seconds after which it is killed: a spec that hangs must not take the night.
     pub seconds: u64,
@@ -108,8 +108,10 @@ impl Critest<'_> {
         if self.parallel > 1 {
             arguments.push(&parallel);
         }
+        let beside = critest.parent().map_or("", Utf8Path::as_str);
+        let path = format!("{beside}:{}", std::env::var("PATH").unwrap_or_default());
         // critest mounts things below TMPDIR.
-        let environment = [("TMPDIR", self.directory.as_str())];
+        let environment = [("TMPDIR", self.directory.as_str()), ("PATH", &path)];
         let output = process::run_in("env", &arguments, self.seconds, &environment)?;
         let text = fs::read_to_string(&report)
             .with_context(|| format!("critest wrote no report at {report}: {output}"))?;
