@@ -19,7 +19,23 @@ pub(crate) async fn collect(shared: &Shared) -> Result<Collected, ImageStoreErro
     let images = shared.records.images().await?;
     let layers = shared.options.layers.layers().await?;
     forget_incomplete(shared, &images, &layers).await?;
-    let mut collected = Collected::default();
+    let mut removed = Vec::new();
+    let done = remove_unnamed(shared, layers, &mut removed).await;
+    // Those before a failure, too.
+    shared.options.layers.reclaim(&removed).await;
+    Ok(Collected {
+        removed: removed.len(),
+        in_use: done?,
+    })
+}
+
+/// Says how many are in use.
+async fn remove_unnamed(
+    shared: &Shared,
+    layers: Vec<StoredLayer>,
+    removed: &mut Vec<ChainId>,
+) -> Result<usize, ImageStoreError> {
+    let mut in_use = 0;
     for layer in top_down(layers) {
         let lock = shared.chains.get(&layer.chain);
         let _one_at_a_time = lock.lock().await;
@@ -30,13 +46,13 @@ pub(crate) async fn collect(shared: &Shared) -> Result<Collected, ImageStoreErro
             Ok(()) => {
                 nexcage_failpoint::hit("image.layer-removed");
                 tracing::debug!(layer = %layer.chain, bytes = layer.bytes, "layer removed");
-                collected.removed += 1;
+                removed.push(layer.chain);
             }
-            Err(LayerStoreError::InUse { .. }) => collected.in_use += 1,
+            Err(LayerStoreError::InUse { .. }) => in_use += 1,
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(collected)
+    Ok(in_use)
 }
 
 /// Forgets images of which a layer is missing: somebody has destroyed it, or the layer store was cleared or comes from a backup.

@@ -184,8 +184,13 @@ pub trait LayerStore: Send + Sync + fmt::Debug {
         layer: &SpooledLayer,
     ) -> Result<StoredLayer, LayerStoreError>;
 
-    /// Removes a layer. `Ok` if there is none; [`LayerStoreError::InUse`] if something stands on it.
+    /// Removes a layer. `Ok` if there is none; [`LayerStoreError::InUse`] if something stands on it. What it takes on the
+    /// disk may be there until [`reclaim`](Self::reclaim): layers that go together may go by less work than one by one.
     async fn remove_layer(&self, chain: &ChainId) -> Result<(), LayerStoreError>;
+
+    /// Takes from the disk what these removed layers have left there. What is still in use is tried again later without being
+    /// asked for, and so is what is not asked for.
+    async fn reclaim(&self, removed: &[ChainId]);
 
     /// Makes a writable root filesystem on `top`. `Ok` if it exists already on the same layer.
     async fn create_rootfs(

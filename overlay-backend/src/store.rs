@@ -147,6 +147,9 @@ impl LayerStore for OverlayStore {
         self.blocking(move |inner| inner.apply(&job)).await
     }
 
+    // A removal takes all of it with it.
+    async fn reclaim(&self, _: &[ChainId]) {}
+
     async fn remove_layer(&self, chain: &ChainId) -> Result<(), LayerStoreError> {
         let chain = chain.clone();
         self.blocking(move |inner| inner.remove_layer(&chain)).await

@@ -23,8 +23,8 @@ pub(crate) enum Fate {
 
 impl Inner {
     /// Destroys what can be destroyed of the layers that nobody knows any more, those that stand on others
-    /// first; of one chain, or of all. What is left is tried again later. Says how many are gone.
-    pub(crate) async fn collect_layers(&self, of: Option<&ChainId>) -> usize {
+    /// first; of these chains, or of all. What is left is tried again later. Says how many are gone.
+    pub(crate) async fn collect_layers(&self, of: Option<&[ChainId]>) -> usize {
         let doomed = match self.records.all_layers(true).await {
             Ok(doomed) => doomed,
             Err(error) => {
@@ -34,7 +34,7 @@ impl Inner {
         };
         let mut gone = 0;
         for layer in doomed {
-            if of.is_some_and(|chain| *chain != layer.chain) {
+            if of.is_some_and(|chains| !chains.contains(&layer.chain)) {
                 continue;
             }
             match self.collect_layer(&layer).await {
@@ -97,11 +97,11 @@ impl Inner {
     /// Destroys a dataset in which every layer is to go; or moves it to `deleted/`.
     async fn collect_image(&self, image: Image, rows: &[Layer]) -> Result<Fate> {
         let name = image.name(&self.names);
-        if !self.is_ours(&name, &[role::IMAGE]).await? {
+        let Some(snapshots) = self.snapshots_of(&name).await? else {
             self.records.forget_image(image).await?;
             return Ok(Fate::Gone);
-        }
-        if self.destroy_dataset(&name).await? == Fate::Gone {
+        };
+        if self.destroy_with(&name, &snapshots).await? == Fate::Gone {
             hit("zfs.image-destroyed");
             self.records.forget_image(image).await?;
             return Ok(Fate::Gone);
@@ -118,6 +118,21 @@ impl Inner {
         }
         tracing::debug!(dataset = %name, layers = rows.len(), "a removed image stays until nothing stands on it");
         Ok(Fate::Kept)
+    }
+
+    /// The snapshots of an image's dataset, whoever made them, the oldest first; `None` if there is no such dataset of ours.
+    async fn snapshots_of(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let entries = match self.zfs.stack(name, &[ROLE]).await {
+            Err(e) if e.is(Refusal::NotFound) => return Ok(None),
+            entries => entries.doing_to("looking at", name)?,
+        };
+        let mut entries = entries.into_iter();
+        match entries.next() {
+            Some(dataset) if dataset.local(ROLE) == Some(role::IMAGE) => {
+                Ok(Some(entries.map(|snapshot| snapshot.name).collect()))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether a dataset is there and carries one of our tags.
@@ -144,19 +159,45 @@ impl Inner {
             .list(&[name.to_owned()], Kind::Snapshots, &["name"])
             .await)
             .doing_to("listing the snapshots of", name)?;
-        // The youngest first, so that what is left is a stack that can be taken back.
-        for snapshot in snapshots.into_iter().flatten().rev() {
-            match self.zfs.destroy(&snapshot).await {
-                Err(e) if e.is(Refusal::NotFound) => {}
-                Err(e) if is_used(&e) => return Ok(Fate::Kept),
-                done => done.doing_to("destroying", &snapshot)?,
-            }
+        let snapshots: Vec<String> = snapshots.into_iter().flatten().collect();
+        self.destroy_with(name, &snapshots).await
+    }
+
+    /// Destroys a dataset's snapshots, which are given with the oldest first, and then the dataset.
+    async fn destroy_with(&self, name: &str, snapshots: &[String]) -> Result<Fate> {
+        if self.destroy_snapshots(name, snapshots).await? == Fate::Kept {
+            return Ok(Fate::Kept);
         }
         match self.zfs.destroy(name).await {
             Err(e) if e.is(Refusal::NotFound) => Ok(Fate::Gone),
             Err(e) if is_used(&e) || e.is(Refusal::Children) => Ok(Fate::Kept),
             done => done.doing_to("destroying", name).map(|()| Fate::Gone),
         }
+    }
+
+    /// Destroys snapshots of one dataset: all at once if that can be, else as many as can be.
+    async fn destroy_snapshots(&self, dataset: &str, snapshots: &[String]) -> Result<Fate> {
+        if snapshots.is_empty() {
+            return Ok(Fate::Gone);
+        }
+        match self.zfs.destroy_all(dataset, snapshots).await {
+            Err(e) if e.is(Refusal::NotFound) => return Ok(Fate::Gone),
+            Err(e) if is_used(&e) => {}
+            done => {
+                return done
+                    .doing_to("destroying the snapshots of", dataset)
+                    .map(|()| Fate::Gone);
+            }
+        }
+        // The youngest first, so that what is left is a stack that can be taken back.
+        for snapshot in snapshots.iter().rev() {
+            match self.zfs.destroy(snapshot).await {
+                Err(e) if e.is(Refusal::NotFound) => {}
+                Err(e) if is_used(&e) => return Ok(Fate::Kept),
+                done => done.doing_to("destroying", snapshot)?,
+            }
+        }
+        Ok(Fate::Gone)
     }
 
     /// Makes a layer live again that was being removed, if its snapshot is still there.

@@ -170,7 +170,7 @@ impl Inner {
         }
         {
             let _images = self.images.lock().await;
-            self.collect_layers(Some(chain)).await;
+            self.collect_layers(Some(std::slice::from_ref(chain))).await;
         }
         self.wake_if_unfinished();
         if !lost {
@@ -184,12 +184,21 @@ impl Inner {
         }
     }
 
-    /// Removes a layer.
+    /// Removes a layer from the records. Its snapshot goes with [`reclaim`](Self::reclaim): a dataset of which every layer is to
+    /// go takes no more work than one layer of it.
     pub(crate) async fn remove_layer(self: Arc<Self>, chain: ChainId) -> Result<()> {
         let _images = self.images.lock().await;
         self.records.begin_removal(&chain).await?;
         hit("zfs.layer-removing");
-        self.collect_layers(Some(&chain)).await;
+        Ok(())
+    }
+
+    /// Destroys what these removed layers have left.
+    pub(crate) async fn reclaim(self: Arc<Self>, removed: Vec<ChainId>) -> Result<()> {
+        if !removed.is_empty() {
+            let _images = self.images.lock().await;
+            self.collect_layers(Some(&removed)).await;
+        }
         self.wake_if_unfinished();
         Ok(())
     }

@@ -290,6 +290,13 @@ impl LayerStore for ZfsStore {
             .await
     }
 
+    async fn reclaim(&self, removed: &[ChainId]) {
+        let reclaim = self.inner.clone().reclaim(removed.to_vec());
+        if let Err(error) = self.run(reclaim).await {
+            tracing::warn!(%error, "removed layers are still on the disk");
+        }
+    }
+
     async fn create_rootfs(
         &self,
         id: &RootfsId,

@@ -152,6 +152,8 @@ impl LayerStore for MemoryLayers {
         Ok(stored)
     }
 
+    async fn reclaim(&self, _: &[ChainId]) {}
+
     async fn remove_layer(&self, chain: &ChainId) -> Result<(), LayerStoreError> {
         let _busy = Busy::new(self, chain);
         tokio::task::yield_now().await;

@@ -138,6 +138,6 @@ async fn a_foreign_snapshot_keeps_a_rollback_from_destroying_it() {
         .await
         .unwrap();
     store.remove_rootfs(&id("c")).await.unwrap();
-    store.remove_layer(&chain[0]).await.unwrap();
+    remove(&store, &chain[0]).await.unwrap();
     place.settled(&[]).await;
 }

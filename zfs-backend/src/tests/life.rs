@@ -36,13 +36,13 @@ async fn one_dataset_per_image_and_one_snapshot_per_layer() {
 
     // From the top down, as images are removed.
     for lower in &one[..2] {
-        let refused = store.remove_layer(lower).await.unwrap_err();
+        let refused = remove(&store, lower).await.unwrap_err();
         assert!(
             matches!(refused, LayerStoreError::InUse { .. }),
             "{refused:?}"
         );
     }
-    store.remove_layer(&one[2]).await.unwrap();
+    remove(&store, &one[2]).await.unwrap();
     expected.remove(3);
     assert_eq!(place.names(), expected);
     assert_eq!(place.content("images/1", "c"), None);
@@ -53,8 +53,8 @@ async fn one_dataset_per_image_and_one_snapshot_per_layer() {
         Some("f")
     );
     for chain in [&again[3], &again[2], &two[2], &one[1], &one[0]] {
-        store.remove_layer(chain).await.unwrap();
-        store.remove_layer(chain).await.unwrap();
+        remove(&store, chain).await.unwrap();
+        remove(&store, chain).await.unwrap();
     }
     assert_eq!(place.names(), Vec::<String>::new());
     assert!(store.layers().await.unwrap().is_empty());
@@ -74,7 +74,7 @@ async fn a_removed_image_waits_for_its_last_clone_and_is_taken_back() {
     store.remove_rootfs(&id("c")).await.unwrap();
     assert!(store.rootfses().await.unwrap().is_empty());
     for chain in chain.iter().rev() {
-        store.remove_layer(chain).await.unwrap();
+        remove(&store, chain).await.unwrap();
         assert_eq!(store.layer(chain).await.unwrap(), None);
     }
     let names = place.names();
@@ -106,7 +106,7 @@ async fn a_removed_image_waits_for_its_last_clone_and_is_taken_back() {
     assert_eq!(place.content("containers/d", "b").as_deref(), Some("b"));
     store.remove_rootfs(&id("d")).await.unwrap();
     for chain in chain.iter().rev() {
-        store.remove_layer(chain).await.unwrap();
+        remove(&store, chain).await.unwrap();
     }
     place.fake.nothing_busy();
     place.settled(&[]).await;

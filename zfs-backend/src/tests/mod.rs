@@ -150,6 +150,13 @@ async fn stack(store: &ZfsStore, place: &Place, files: &[&str]) -> Vec<ChainId> 
     chain
 }
 
+/// Removes a layer and what it takes.
+async fn remove(store: &ZfsStore, chain: &ChainId) -> Result<(), LayerStoreError> {
+    store.remove_layer(chain).await?;
+    store.reclaim(std::slice::from_ref(chain)).await;
+    Ok(())
+}
+
 async fn create(store: &ZfsStore, name: &str, top: &ChainId) -> Result<(), LayerStoreError> {
     store
         .create_rootfs(&id(name), top, &RootfsOptions::default())

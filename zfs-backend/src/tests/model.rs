@@ -141,13 +141,16 @@ impl Both {
 
     /// Takes away the layers of an image that nothing else stands on.
     async fn remove(&self, image: usize) {
+        let mut removed = Vec::new();
         for chain in chain_of(image).iter().rev() {
             match self.store().remove_layer(chain).await {
                 Ok(()) => assert_eq!(self.store().layer(chain).await.unwrap(), None),
-                Err(LayerStoreError::InUse { .. }) => return,
+                Err(LayerStoreError::InUse { .. }) => break,
                 Err(e) => panic!("{e:?}"),
             }
+            removed.push(chain.clone());
         }
+        self.store().reclaim(&removed).await;
     }
 
     async fn create(&mut self, name: u8, image: usize) {

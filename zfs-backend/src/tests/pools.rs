@@ -54,7 +54,7 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
         .clone_of(&snapshot, "tank/n/theirs", &none)
         .await
         .unwrap();
-    store.remove_layer(&chain[0]).await.unwrap();
+    remove(&store, &chain[0]).await.unwrap();
     store.remove_rootfs(&id("c")).await.unwrap();
     drop(store);
     let store = place.open().await;
@@ -206,7 +206,7 @@ async fn a_dataset_is_given_back_as_it_was() {
     let kept = store.dismantle().await.unwrap_err();
     assert!(text(&kept).contains("tank/n/containers"), "{}", text(&kept));
     store.remove_rootfs(&id("c")).await.unwrap();
-    store.remove_layer(&chain[0]).await.unwrap();
+    remove(&store, &chain[0]).await.unwrap();
     store.dismantle().await.unwrap();
     drop(store);
     assert_eq!(place.fake.names(), Vec::<String>::new());

@@ -63,6 +63,9 @@ pub(crate) trait Zfs: Send + Sync + fmt::Debug {
     /// Properties of a dataset, of everything below it and of all their snapshots.
     async fn tree(&self, dataset: &str, properties: &[&str]) -> Result<Vec<Entry>>;
 
+    /// Properties of a dataset and then of its snapshots, the oldest first.
+    async fn stack(&self, dataset: &str, properties: &[&str]) -> Result<Vec<Entry>>;
+
     /// Properties that were set on the datasets themselves.
     async fn local(&self, names: &[String]) -> Result<Vec<Entry>>;
 
@@ -89,6 +92,10 @@ pub(crate) trait Zfs: Send + Sync + fmt::Debug {
 
     /// Destroys one file system without snapshots, or one snapshot.
     async fn destroy(&self, name: &str) -> Result<()>;
+
+    /// Destroys snapshots of one dataset, given by their full names: all, or none if one cannot be. Those that are not there count
+    /// as destroyed if one of the others is.
+    async fn destroy_all(&self, dataset: &str, snapshots: &[String]) -> Result<()>;
 
     /// Destroys a snapshot as soon as nothing stands on it any more.
     async fn destroy_later(&self, snapshot: &str) -> Result<()>;

@@ -62,10 +62,23 @@ fn options(properties: &Properties) -> impl Iterator<Item = String> {
     (properties.iter()).flat_map(|(name, value)| ["-o".to_owned(), format!("{name}={value}")])
 }
 
-fn get_args(name: &str, properties: &[&str], deep: bool) -> Vec<String> {
+/// What `zfs get` shall look at.
+#[derive(Clone, Copy, Debug)]
+enum Depth {
+    /// One dataset or snapshot.
+    One,
+    /// A dataset and what is right below it.
+    Next,
+    /// A dataset and everything below it.
+    All,
+}
+
+fn get_args(name: &str, properties: &[&str], depth: Depth) -> Vec<String> {
     let mut args = words(&["get", "-H", "-p"]);
-    if deep {
-        args.extend(words(&["-r", "-t", "filesystem,snapshot"]));
+    match depth {
+        Depth::One => {}
+        Depth::Next => args.extend(words(&["-d", "1", "-t", "filesystem,snapshot"])),
+        Depth::All => args.extend(words(&["-r", "-t", "filesystem,snapshot"])),
     }
     args.extend(words(&["-o", "name,property,value,source"]));
     args.extend([properties.join(","), name.to_owned()]);
@@ -130,15 +143,24 @@ fn unexpected(command: &str, line: &str) -> ZfsError {
 #[async_trait]
 impl Zfs for Programs {
     async fn get(&self, name: &str, properties: &[&str]) -> Result<Entry> {
-        let (command, text) = self.run(get_args(name, properties, false)).await?;
+        let (command, text) = self.run(get_args(name, properties, Depth::One)).await?;
         let first = parse_get(&command, &text)?.into_iter().next();
         first.ok_or_else(|| unexpected(&command, ""))
     }
 
     async fn tree(&self, dataset: &str, properties: &[&str]) -> Result<Vec<Entry>> {
-        let args = get_args(dataset, properties, true);
+        let args = get_args(dataset, properties, Depth::All);
         let (command, text) = self.run_within(TREE_DEADLINE, args).await?;
         parse_get(&command, &text)
+    }
+
+    async fn stack(&self, dataset: &str, properties: &[&str]) -> Result<Vec<Entry>> {
+        let args = get_args(dataset, properties, Depth::Next);
+        let (command, text) = self.run(args).await?;
+        let mut entries = parse_get(&command, &text)?;
+        let snapshot = format!("{dataset}@");
+        entries.retain(|entry| entry.name == dataset || entry.name.starts_with(&snapshot));
+        Ok(entries)
     }
 
     async fn local(&self, names: &[String]) -> Result<Vec<Entry>> {
@@ -183,6 +205,13 @@ impl Zfs for Programs {
 
     async fn destroy(&self, name: &str) -> Result<()> {
         self.run(words(&["destroy", name])).await.map(drop)
+    }
+
+    async fn destroy_all(&self, dataset: &str, snapshots: &[String]) -> Result<()> {
+        let names = snapshots.iter().filter_map(|name| name.split_once('@'));
+        let short: Vec<&str> = names.map(|(_, short)| short).collect();
+        let which = format!("{dataset}@{}", short.join(","));
+        self.run(words(&["destroy", &which])).await.map(drop)
     }
 
     async fn destroy_later(&self, snapshot: &str) -> Result<()> {
@@ -239,8 +268,12 @@ mod tests {
     #[test]
     fn arguments() {
         assert_eq!(
-            get_args("t/n", &["origin", "nexcage:role"], true).join(" "),
+            get_args("t/n", &["origin", "nexcage:role"], Depth::All).join(" "),
             "get -H -p -r -t filesystem,snapshot -o name,property,value,source origin,nexcage:role t/n"
+        );
+        assert_eq!(
+            get_args("t/n", &["origin"], Depth::Next).join(" "),
+            "get -H -p -d 1 -t filesystem,snapshot -o name,property,value,source origin t/n"
         );
         assert_eq!(
             list_args(

@@ -358,10 +358,22 @@ pub(crate) async fn remove_all(store: &ZfsStore) {
         if layers.is_empty() {
             return;
         }
+        let mut removed = Vec::new();
         for layer in layers {
-            let _ = store.remove_layer(&layer.chain).await;
+            if store.remove_layer(&layer.chain).await.is_ok() {
+                removed.push(layer.chain);
+            }
         }
+        store.reclaim(&removed).await;
     }
+}
+
+/// Removes layers, given lowest first, as an image's are that nothing else needs.
+pub(crate) async fn remove_layers(store: &ZfsStore, layers: &[ChainId]) {
+    for chain in layers.iter().rev() {
+        store.remove_layer(chain).await.unwrap();
+    }
+    store.reclaim(layers).await;
 }
 
 pub(crate) fn text(error: &LayerStoreError) -> String {

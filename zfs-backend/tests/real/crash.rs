@@ -24,7 +24,7 @@ async fn live(place: &Place) {
     let [one, two] = layers();
     // A layer that nothing stands on goes while the one below stays.
     let chain = stack(&store, place, &one).await;
-    store.remove_layer(&chain[1]).await.unwrap();
+    remove_layers(&store, &chain[1..]).await;
     let chain = stack(&store, place, &one).await;
     let other = stack(&store, place, &two).await;
     let root = rootfs(&store, "c", &chain[1]).await;
@@ -45,9 +45,8 @@ async fn live(place: &Place) {
     for id in store.rootfses().await.unwrap() {
         store.remove_rootfs(&id).await.unwrap();
     }
-    for chain in [&other[1], &chain[1], &chain[0]] {
-        store.remove_layer(chain).await.unwrap();
-    }
+    remove_layers(&store, &other[1..]).await;
+    remove_layers(&store, &chain).await;
     drop(inside);
     place.settled(&[]).await;
 }

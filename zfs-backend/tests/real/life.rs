@@ -154,9 +154,7 @@ async fn a_busy_root_filesystem_goes_when_its_last_user_does() {
     // The name is free again.
     rootfs(&store, "busy", &chain[1]).await;
     store.remove_rootfs(&id("busy")).await.unwrap();
-    for chain in chain.iter().rev() {
-        store.remove_layer(chain).await.unwrap();
-    }
+    remove_layers(&store, &chain).await;
     assert!(store.layers().await.unwrap().is_empty());
     let names = place.names();
     assert!(
@@ -180,9 +178,7 @@ async fn a_busy_root_filesystem_goes_when_its_last_user_does() {
         3,
         "{names:?}"
     );
-    for chain in chain.iter().rev() {
-        store.remove_layer(chain).await.unwrap();
-    }
+    remove_layers(&store, &chain).await;
     drop(inside);
     place.settled(&[]).await;
 }

@@ -33,6 +33,23 @@ impl Zfs for Fake {
         .await
     }
 
+    async fn stack(&self, dataset: &str, properties: &[&str]) -> Result<Vec<Entry>> {
+        self.call(format!("stack {dataset}"), || {
+            let state = self.state();
+            let found = state
+                .datasets
+                .get(dataset)
+                .ok_or_else(|| no(Refusal::NotFound, dataset))?;
+            let snapshots = found.snapshots.iter();
+            let names = snapshots.map(|snapshot| format!("{dataset}@{}", snapshot.name));
+            Ok(std::iter::once(dataset.to_owned())
+                .chain(names)
+                .map(|name| state.entry(self, &name, properties))
+                .collect())
+        })
+        .await
+    }
+
     async fn local(&self, names: &[String]) -> Result<Vec<Entry>> {
         self.call(format!("local {}", names.join(" ")), || {
             let state = self.state();
@@ -152,6 +169,31 @@ impl Zfs for Fake {
     async fn destroy(&self, name: &str) -> Result<()> {
         self.call(format!("destroy {name}"), || self.destroy_now(name, false))
             .await
+    }
+
+    async fn destroy_all(&self, dataset: &str, snapshots: &[String]) -> Result<()> {
+        self.call(format!("destroy {dataset}@{}", snapshots.len()), || {
+            let state = self.state();
+            let there: Vec<u64> = snapshots.iter().filter_map(|name| state.id(name)).collect();
+            if there.is_empty() {
+                return Err(no(Refusal::NotFound, dataset));
+            }
+            if let Some(id) = there.iter().find(|id| state.has_clones(**id)) {
+                return Err(no(Refusal::Clones, &format!("{dataset}@{id}")));
+            }
+            if there.iter().any(|id| state.busy.contains(id)) {
+                return Err(no(Refusal::Busy, dataset));
+            }
+            drop(state);
+            for name in snapshots {
+                match self.destroy_now(name, false) {
+                    Err(e) if !e.is(Refusal::NotFound) => return Err(e),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn destroy_later(&self, snapshot: &str) -> Result<()> {
