@@ -78,6 +78,7 @@ pub use rootfs::Quantity;
 pub use rootfs::RecordSize;
 pub use rootfs::RootfsProperties;
 pub use rootfs::SyncMode;
+pub use security::SANDBOX_PROFILE;
 pub use security::SeccompProfile;
 pub use security::Security;
 pub use services::Metrics;

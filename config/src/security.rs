@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::value::{AbsolutePath, Capability};
 
+/// The AppArmor profile of pods' LXC containers that is part of nexcage.
+pub const SANDBOX_PROFILE: &str = "lxc-container-nexcage";
+
 /// What holds for every container on this node, on top of what its pod asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -16,9 +19,10 @@ pub struct Security {
     /// Use AppArmor where the kernel has it. `false` runs pods' LXC containers and app containers unconfined, and refuses
     /// containers that name a profile.
     pub apparmor: bool,
-    /// The AppArmor profile of pods' LXC containers (`lxc.apparmor.profile`): the name of a loaded one, `generated` (LXC makes one for each
-    /// container) or `unconfined`. An app container runs under the profile that its pod names, or else under `nexcage-default`. No effect
-    /// without AppArmor in the kernel.
+    /// The AppArmor profile of pods' LXC containers (`lxc.apparmor.profile`): `lxc-container-nexcage`, which nexcage loads; the name of another
+    /// loaded one, which must begin with `lxc-` where LXC is confined itself; `generated` (LXC makes one for each container, which takes longer) or
+    /// `unconfined`. An app container runs under the profile that its pod names, or else under `nexcage-default`. No effect without AppArmor
+    /// in the kernel.
     pub apparmor_profile: String,
     /// Filter system calls of containers whose pod asks for the `RuntimeDefault` profile. `false` runs these unfiltered; a profile that a pod names is
     /// used all the same.
@@ -41,7 +45,7 @@ impl Default for Security {
     fn default() -> Self {
         Self {
             apparmor: true,
-            apparmor_profile: "generated".into(),
+            apparmor_profile: SANDBOX_PROFILE.into(),
             seccomp: true,
             seccomp_profile: SeccompProfile::Default,
             capabilities: Vec::new(),

@@ -13,6 +13,7 @@
 //! * `runtime::Runtime` holds what everything shares: configuration, backends, CNI, the OCI runtime, images, the
 //!   [`store`](crate) and the inventory.
 //! * `pods` and `containers` are the two state machines, one file per transition.
+//! * `apparmor` loads the profiles that both run under.
 //! * `store` is SQLite; `inventory` is the same in memory, for lists that never wait for a disk.
 //! * `reconcile` makes the database and the machine agree, after a start and from time to time.
 //!
@@ -34,6 +35,7 @@
 //! Start reading at `pods::run`, the thread through the whole house.
 
 mod admin;
+mod apparmor;
 mod cli;
 mod containers;
 mod cri;

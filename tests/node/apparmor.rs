@@ -1,4 +1,5 @@
-//! Containers under the AppArmor profile `nexcage-default`: what it forbids, what it must not, and what happens without it.
+//! Containers under the AppArmor profile `nexcage-default`, and pods' LXC containers under theirs: what the first forbids, what it must
+//! not, and what happens without either.
 
 use std::fs;
 
@@ -10,6 +11,7 @@ use crate::Node;
 use crate::node::PATIENCE;
 
 const PROFILE: &str = "nexcage-default";
+const PROFILE_OF_PODS: &str = "lxc-container-nexcage";
 const PARSER: &str = "/usr/sbin/apparmor_parser";
 
 /// What AppArmor alone keeps a container from that has `SYS_ADMIN` and no path in `/proc` masked; a line for each that worked.
@@ -80,8 +82,7 @@ fn processes_with_no_new_privs_signal_and_see_each_other() {
             log.contains("child 137") && log.contains("/bin/"),
             "a process may not signal or see another: {log}"
         );
-        let pid = node.pid(&container)?;
-        let label = fs::read_to_string(format!("/proc/{pid}/attr/current"))?;
+        let label = label(node.pid(&container)?)?;
         ensure!(label.contains(PROFILE), "it is not confined: {label}");
 
         // From an exec, and from crun.
@@ -101,18 +102,23 @@ fn processes_with_no_new_privs_signal_and_see_each_other() {
 #[test]
 fn a_profile_that_was_removed_is_loaded_again() {
     Node::test(|node| {
+        unload(PROFILE_OF_PODS)?;
         let pod = node.run_pod("removed")?;
-        unload()?;
+        let label = label(node.init(&pod)?)?;
+        ensure!(
+            label == format!("{PROFILE_OF_PODS} (enforce)"),
+            "the pod is not confined: {label}"
+        );
+        unload(PROFILE)?;
         let container = node.start(&pod, &spec::shell("shell", "sleep 1000"))?;
-        let pid = node.pid(&container)?;
-        let label = fs::read_to_string(format!("/proc/{pid}/attr/current"))?;
+        let label = self::label(node.pid(&container)?)?;
         ensure!(label.starts_with(PROFILE), "it is not confined: {label}");
         Ok(())
     });
 }
 
 #[test]
-fn no_container_is_started_unconfined_instead() {
+fn nothing_is_started_unconfined_instead() {
     Node::test(|node| {
         let pod = node.run_pod("unparsed")?;
         let hidden = format!("{PARSER}.hidden");
@@ -126,16 +132,10 @@ fn no_container_is_started_unconfined_instead() {
 }
 
 fn without_a_parser(node: &Node, pod: &Pod) -> anyhow::Result<()> {
-    unload()?;
-    let started = node.start(pod, &spec::shell("shell", "sleep 1000"));
-    let error = match started {
-        Ok(id) => anyhow::bail!("{id} was started"),
-        Err(error) => format!("{error:#}"),
-    };
-    ensure!(
-        error.contains("apparmor_parser is not installed"),
-        "the reason is not named: {error}"
-    );
+    unload(PROFILE)?;
+    is_refused(node.start(pod, &spec::shell("shell", "sleep 1000")))?;
+    unload(PROFILE_OF_PODS)?;
+    is_refused(node.run_pod("unconfined").map(|pod| pod.id))?;
     let info = node.crictl().json(&["info"])?;
     let conditions = info["status"]["conditions"].to_string();
     ensure!(
@@ -148,7 +148,27 @@ fn without_a_parser(node: &Node, pod: &Pod) -> anyhow::Result<()> {
     node.start(pod, &config).map(drop)
 }
 
+fn is_refused(started: anyhow::Result<String>) -> anyhow::Result<()> {
+    let error = match started {
+        Ok(id) => anyhow::bail!("{id} was started"),
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(
+        error.contains("apparmor_parser is not installed"),
+        "the reason is not named: {error}"
+    );
+    Ok(())
+}
+
 /// As `aa-remove-unknown` does with profiles that have no file.
-fn unload() -> anyhow::Result<()> {
-    fs::write("/sys/kernel/security/apparmor/.remove", PROFILE).context("cannot unload the profile")
+fn unload(profile: &str) -> anyhow::Result<()> {
+    fs::write("/sys/kernel/security/apparmor/.remove", profile)
+        .with_context(|| format!("cannot unload the profile {profile}"))
+}
+
+/// How a process is confined.
+fn label(pid: i32) -> anyhow::Result<String> {
+    let file = format!("/proc/{pid}/attr/current");
+    let label = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    Ok(label.trim().to_owned())
 }

@@ -143,10 +143,12 @@ impl Node {
 
     /// The number of a container's first process.
     pub(crate) fn pid(&self, id: &str) -> anyhow::Result<i32> {
-        let answer = self.crictl.json(&["inspect", id])?;
-        let pid = answer["info"]["pid"].as_i64();
-        pid.and_then(|pid| i32::try_from(pid).ok())
-            .with_context(|| format!("no pid in the info of {id}: {}", answer["info"]))
+        pid_in(&self.crictl.json(&["inspect", id])?)
+    }
+
+    /// The number of the init of a pod's LXC container.
+    pub(crate) fn init(&self, pod: &Pod) -> anyhow::Result<i32> {
+        pid_in(&self.crictl.json(&["inspectp", &pod.id])?)
     }
 
     /// Fails unless a container's log grows.
@@ -159,6 +161,13 @@ impl Node {
         let before = size()?;
         wait::until_true("the log grows", PATIENCE, || Ok(size()? > before))
     }
+}
+
+/// The process that the answer to an inspection names.
+fn pid_in(answer: &Value) -> anyhow::Result<i32> {
+    let pid = answer["info"]["pid"].as_i64();
+    pid.and_then(|pid| i32::try_from(pid).ok())
+        .with_context(|| format!("no pid in the info: {}", answer["info"]))
 }
 
 /// A property of a unit, as systemd writes it.

@@ -18,10 +18,11 @@ const LOG: &str = "/var/log/nexcage/nexcage.log";
 const DATABASE: &str = "/var/lib/nexcage/state.db";
 
 /// What the package puts beside program, unit and configuration.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "/usr/lib/systemd/system/nexcage.slice",
     "/usr/lib/tmpfiles.d/nexcage.conf",
     "/etc/apparmor.d/nexcage-default",
+    "/etc/apparmor.d/lxc-container-nexcage",
     "/etc/logrotate.d/nexcage",
     "/usr/share/bash-completion/completions/nexcage",
     "/usr/share/man/man1/nexcage.1.gz",
@@ -201,6 +202,7 @@ fn remove_and_purge(node: &Node) -> anyhow::Result<()> {
     for path in [
         "/etc/nexcage/config.json",
         "/etc/apparmor.d/nexcage-default",
+        "/etc/apparmor.d/lxc-container-nexcage",
     ] {
         ensure!(!fs::exists(path)?, "{path} is left");
     }

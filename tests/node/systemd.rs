@@ -128,15 +128,18 @@ fn limits(pid: i32) -> anyhow::Result<[String; 2]> {
 }
 
 #[test]
-fn containers_are_confined_by_apparmor() {
+fn pods_and_containers_are_confined_by_apparmor() {
     Node::test(|node| {
-        let (_, _, pid) = counting(node, "confined")?;
-        let path = format!("/proc/{pid}/attr/current");
-        let profile = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        ensure!(
-            profile.trim() == "nexcage-default (enforce)",
-            "the profile is {profile}"
-        );
+        let (pod, _, pid) = counting(node, "confined")?;
+        for (pid, expected) in [
+            (node.init(&pod)?, "lxc-container-nexcage (enforce)"),
+            (pid, "nexcage-default (enforce)"),
+        ] {
+            let path = format!("/proc/{pid}/attr/current");
+            let profile =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+            ensure!(profile.trim() == expected, "the profile is {profile}");
+        }
         Ok(())
     });
 }

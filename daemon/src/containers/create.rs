@@ -9,13 +9,14 @@ use nexcage_oci_runtime::{CreateContainer, Created};
 use nexcage_sandbox::{RunningSandbox, UserNamespace};
 use oci_spec::runtime::Spec;
 
-use super::config::{ContainerSpec, PidMode, SeccompProfile};
-use super::facts::apparmor;
+use super::config::{AppArmorProfile, ContainerSpec, PidMode, SeccompProfile};
+use super::facts::apparmor_facts;
 use super::record::{ContainerPhase, ContainerRecord, ProcessId, RunsAs};
 use super::seccomp::{self, Profile};
 use super::spec::{self, NodeFacts, SandboxFacts, SpecInput};
 use super::users::{self, ResolvedUser};
-use super::{Container, default_profile, devices, remove, rootfs, user_namespace, volumes, watch};
+use super::{Container, devices, remove, rootfs, user_namespace, volumes, watch};
+use crate::apparmor;
 use crate::cri::InvalidField;
 use crate::ended;
 use crate::error::{Chain, Kind, OpError};
@@ -178,7 +179,7 @@ async fn make(
     let rootfs = rootfs::mount(runtime, pod, &record).await?;
     nexcage_failpoint::hit("container.rootfs-mounted");
     let volumes = volumes::mount(runtime, pod, &record).await?;
-    default_profile::ensure_for(&runtime.config.security, &record.spec).await?;
+    ensure_profile(runtime, &record).await?;
     let facts = Facts::gather(runtime, pod, &record)?;
     let node = Arc::clone(runtime);
     let image_config = image.config.config().clone();
@@ -210,6 +211,19 @@ async fn make(
     });
     let ((), adopted) = tokio::join!(rootfs::release(runtime, &record), adopted);
     adopted.map(drop)
+}
+
+/// Sees to it that the profile of those that ask for no other is loaded: they must not be started unconfined instead.
+async fn ensure_profile(runtime: &Runtime, record: &ContainerRecord) -> Result<(), OpError> {
+    let asked = &record.spec.security;
+    match asked.apparmor {
+        AppArmorProfile::Unset | AppArmorProfile::RuntimeDefault if !asked.privileged => {
+            apparmor::ensure(&runtime.config.security, &apparmor::CONTAINERS)
+                .await
+                .map_err(OpError::step("the container cannot be confined"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes down the processes of a created container, and with them what `change` says.
@@ -345,7 +359,7 @@ fn bundle(
         .map_err(|e| InvalidField::invalid("config.devices", Chain(&e).to_string()))?;
     let localhost_seccomp = localhost_profile(spec)?;
     let node = NodeFacts {
-        apparmor: apparmor(&runtime.config.security),
+        apparmor: apparmor_facts(&runtime.config.security),
         ..runtime.container_facts.clone()
     };
     let input = SpecInput {

@@ -4,15 +4,11 @@ use nexcage_config::{Config, Security};
 use oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::default_profile;
 use super::seccomp::{self, Profile, SeccompError, Target};
 use super::spec::{
     AppArmorFacts, DEFAULT_CAPABILITIES, NodeFacts, capabilities_from_mask, capability,
-    loaded_profiles,
 };
-
-/// Where the kernel lists its AppArmor profiles.
-const APPARMOR_PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+use crate::apparmor;
 
 /// Looks at the kernel and the configuration. Blocking; called at start.
 ///
@@ -28,7 +24,7 @@ pub(crate) fn node_facts(config: &Config) -> Result<NodeFacts, SeccompError> {
         read_only_rootfs: security.read_only_rootfs,
         default_seccomp: default_seccomp(security)?,
         seccomp_target: Target::this_machine(),
-        apparmor: apparmor(security),
+        apparmor: apparmor_facts(security),
         swap_accounting: std::path::Path::new("/sys/fs/cgroup/memory.swap.max").exists()
             || controller("memory") && std::path::Path::new("/proc/swaps").exists(),
         hugetlb: controller("hugetlb"),
@@ -89,17 +85,11 @@ fn default_seccomp(security: &Security) -> Result<Option<Profile>, SeccompError>
     seccomp::load(security.seccomp_profile.path()).map(Some)
 }
 
-/// AppArmor as it is now: profiles are loaded and unloaded while the daemon runs. Blocking.
-pub(super) fn apparmor(security: &Security) -> Option<AppArmorFacts> {
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    if !security.apparmor || !enabled.is_ok_and(|text| text.starts_with('Y')) {
-        return None;
-    }
-    // In a container the kernel has AppArmor, and nobody here can load a profile.
-    let loaded = std::fs::read_to_string(APPARMOR_PROFILES).ok()?;
+/// AppArmor as it is now. Blocking.
+pub(super) fn apparmor_facts(security: &Security) -> Option<AppArmorFacts> {
     Some(AppArmorFacts {
-        default_profile: Some(default_profile::NAME.to_owned()),
-        loaded: loaded_profiles(&loaded),
+        default_profile: Some(apparmor::CONTAINERS.name.to_owned()),
+        loaded: apparmor::loaded(security)?,
     })
 }
 

@@ -2,14 +2,13 @@
 //!
 //! `create`, `start`, `stop` and `remove` are the calls; `watch` notices the end, whoever caused it; `exec`,
 //! `update` and `checkpoint` act on a running one. `config` says what a container shall be, `spec` turns that into
-//! an OCI runtime specification, with the help of `users` and `seccomp`; `default_profile` is AppArmor's. `rootfs` makes
+//! an OCI runtime specification, with the help of `users` and `seccomp`. `rootfs` makes
 //! and mounts what it runs on, `user_namespace` sees to pods that have one of their own. `record` says which phase
 //! allows what.
 
 mod checkpoint;
 pub(crate) mod config;
 mod create;
-mod default_profile;
 mod devices;
 mod exec;
 mod facts;
@@ -37,8 +36,6 @@ pub(crate) use checkpoint::finish_restoring;
 pub(crate) use checkpoint::remove_checkpoint;
 pub(crate) use checkpoint::restore;
 pub(crate) use create::create_container;
-pub(crate) use default_profile::ensure_loaded as ensure_default_profile;
-pub(crate) use default_profile::load as load_default_profile;
 pub(crate) use exec::exec_sync;
 pub(crate) use facts::node_facts;
 pub(crate) use facts::raise_file_limit;

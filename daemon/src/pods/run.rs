@@ -12,6 +12,7 @@ use super::network::Network;
 use super::record::{PodPhase, PodRecord};
 use super::spec::PodSpec;
 use super::{Pod, network, stop, watch};
+use crate::apparmor;
 use crate::containers::rootfs_properties;
 use crate::ended;
 use crate::error::OpError;
@@ -260,6 +261,9 @@ async fn start_before_network(
 
 async fn start_sandbox(runtime: &Runtime, record: &PodRecord) -> Result<RunningSandbox, OpError> {
     let backend = runtime.backends.get(&record.backend)?;
+    apparmor::ensure_for_sandboxes(&runtime.config.security)
+        .await
+        .map_err(OpError::step("the pod sandbox cannot be confined"))?;
     let started = backend.start(&record.sandbox).await;
     let running =
         started.map_err(|e| runtime.backends.refusal("cannot start the pod sandbox", e))?;

@@ -19,7 +19,8 @@ use super::paths::OciPaths;
 use super::proxmox::ProxmoxNode;
 use super::registries::registries;
 use super::{Backends, Paths, Runtime, storage};
-use crate::containers::{load_default_profile, node_facts, raise_file_limit};
+use crate::apparmor;
+use crate::containers::{node_facts, raise_file_limit};
 use crate::error::{BoxError, Chain};
 use crate::inflight::Inflight;
 use crate::inventory::Inventory;
@@ -88,9 +89,9 @@ pub(crate) async fn assemble(config: Config) -> Result<Arc<Runtime>, AssembleErr
         "cannot find out what containers may do on this node",
     ))?;
     raise_file_limit();
-    if let Err(error) = load_default_profile(&config.security).await {
-        // Containers that do without are started, all others and `Status` say the same.
-        tracing::warn!(error = %Chain(&error), "containers cannot be confined by AppArmor");
+    if let Err(error) = apparmor::load(&config.security).await {
+        // What does without is started; all else and `Status` say the same.
+        tracing::warn!(error = %Chain(&error), "pods and containers cannot be confined by AppArmor");
     }
     Ok(Arc::new(Runtime {
         cni: cni(&config),

@@ -7,7 +7,7 @@ use nexcage_sandbox::SandboxBackend;
 use tokio::sync::Mutex;
 
 use super::{ProxmoxNode, Runtime};
-use crate::containers::ensure_default_profile;
+use crate::apparmor;
 use crate::error::{Chain, is_out_of_space};
 
 /// What Proxmox may take to answer. kubelet asks every five seconds, and a cluster file system whose cluster has
@@ -128,8 +128,8 @@ async fn runtime_problem(runtime: &Runtime) -> Option<(&'static str, String)> {
     if let Err(e) = runtime.backends.check_default().await {
         return Some(("SandboxBackendNotReady", Chain(&e).to_string()));
     }
-    // Without it every container is refused that does not ask to be unconfined.
-    if let Err(e) = ensure_default_profile(&runtime.config.security).await {
+    // Without them no pod is started, nor a container that does not ask to be unconfined.
+    if let Err(e) = apparmor::ensure_all(&runtime.config.security).await {
         return Some(("AppArmorNotReady", Chain(&e).to_string()));
     }
     None

@@ -124,10 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_is_installed_where_the_daemon_looks_for_it() {
+    fn profiles_are_installed_where_the_daemon_looks_for_them() {
         let list = include_str!("../../../packaging/debian/nexcage.install");
-        let daemon = include_str!("../../../daemon/src/containers/default_profile.rs");
-        assert!(list.contains("stage/apparmor/nexcage-default etc/apparmor.d\n"));
-        assert!(daemon.contains("\"/etc/apparmor.d/nexcage-default\""));
+        let daemon = include_str!("../../../daemon/src/apparmor.rs");
+        for name in ["nexcage-default", "lxc-container-nexcage"] {
+            assert!(list.contains(&format!("stage/apparmor/{name} etc/apparmor.d\n")));
+            assert!(daemon.contains(&format!("\"/etc/apparmor.d/{name}\"")));
+        }
     }
 }

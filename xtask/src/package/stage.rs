@@ -18,6 +18,10 @@ const FILES: &[(&str, &str)] = &[
         "daemon/apparmor/nexcage-default",
         "apparmor/nexcage-default",
     ),
+    (
+        "daemon/apparmor/lxc-container-nexcage",
+        "apparmor/lxc-container-nexcage",
+    ),
     ("docs/install.md", "docs/install.md"),
     ("docs/operate.md", "docs/operate.md"),
     ("docs/storage.md", "docs/storage.md"),

@@ -1,7 +1,5 @@
 //! Which AppArmor profile confines a container.
 
-use std::collections::BTreeSet;
-
 use super::{SpecError, SpecInput};
 use crate::containers::config::AppArmorProfile;
 use crate::cri::InvalidField;
@@ -39,26 +37,4 @@ pub(super) fn profile(input: &SpecInput<'_>) -> Result<Option<String>, SpecError
         return Err(InvalidField::invalid(FIELD, problem).into());
     }
     Ok(Some(name.clone()))
-}
-
-/// Names of the loaded profiles, from the text of `/sys/kernel/security/apparmor/profiles`, which has one
-/// `name (mode)` per line.
-pub(crate) fn loaded_profiles(text: &str) -> BTreeSet<String> {
-    let names = text.lines().filter_map(|line| line.rsplit_once(" ("));
-    names.map(|(name, _mode)| name.to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_may_have_spaces_and_brackets() {
-        let text = "/usr/bin/man (enforce)\nlibreoffice (draft) x (complain)\ngarbage\n";
-        let names = loaded_profiles(text);
-        assert_eq!(
-            names.into_iter().collect::<Vec<_>>(),
-            ["/usr/bin/man", "libreoffice (draft) x"]
-        );
-    }
 }

@@ -109,7 +109,7 @@ pub(crate) struct NodeFacts {
 pub(crate) struct AppArmorFacts {
     /// What `RuntimeDefault` is; `None` leaves containers unconfined that ask for nothing.
     pub(crate) default_profile: Option<String>,
-    /// Profiles in the kernel; from [`loaded_profiles`](super::loaded_profiles).
+    /// Profiles in the kernel.
     pub(crate) loaded: BTreeSet<String>,
 }
 

@@ -32,7 +32,6 @@ use oci_spec::runtime::{
 use super::config::{ContainerSpec, SeccompProfile};
 use crate::cri::InvalidField;
 
-pub(crate) use apparmor::loaded_profiles;
 pub(crate) use capabilities::DEFAULT_CAPABILITIES;
 pub(crate) use capabilities::capabilities_from_mask;
 pub(crate) use capabilities::capability;
