@@ -54,7 +54,12 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<Utf8PathBuf> {
         None => VERSION.to_owned(),
     };
     describe(&build.join("debian"), &version)?;
-    run(command("dpkg-buildpackage")
+    let mut buildpackage = command("dpkg-buildpackage");
+    if options.debug {
+        // Unpacked once and thrown away.
+        buildpackage.env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
+    }
+    run(buildpackage
         // Not the sources, not signed. The build's own dependencies were installed above.
         .args([
             "--build=binary",
