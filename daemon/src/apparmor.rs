@@ -7,11 +7,14 @@
 //! they are missing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use camino::Utf8Path;
 use nexcage_command::{Command, CommandError, Program, ProgramError, Stdin};
 use nexcage_config::{SANDBOX_PROFILE, Security};
+
+use crate::error::Chain;
 
 /// A profile of ours.
 #[derive(Debug)]
@@ -58,6 +61,19 @@ pub(crate) enum LoadError {
         name: &'static str,
         source: CommandError,
     },
+    /// apparmor_parser has loaded something else, or nothing: it skips what is in `/etc/apparmor.d/disable`.
+    #[error(
+        "the AppArmor profile {name} is not there after {file} was loaded; is it disabled, or has it another name in there?"
+    )]
+    NotThere {
+        name: &'static str,
+        file: &'static str,
+    },
+    /// The kernel has AppArmor, and shows none of it.
+    #[error(
+        "AppArmor is on, but {LOADED} cannot be read; mount securityfs, or set security.apparmor to false"
+    )]
+    Hidden(#[source] io::Error),
     /// It could not be found out which are loaded.
     #[error("looking for AppArmor profiles was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -69,26 +85,19 @@ pub(crate) enum LoadError {
 ///
 /// [`LoadError`], of the first that failed; the other is loaded all the same.
 pub(crate) async fn load(security: &Security) -> Result<(), LoadError> {
-    if loaded_now(security).await?.is_none() {
-        return Ok(());
+    match loaded_now(security).await? {
+        Some(_) => load_those(|profile| profile.is_needed(security)).await,
+        None => Ok(()),
     }
-    let mut done = Ok(());
-    for profile in needed(security) {
-        done = done.and(profile.load().await);
-    }
-    done
 }
 
 /// Loads what is not loaded: somebody may have removed it, or what kept it from being loaded may be over.
 ///
 /// # Errors
 ///
-/// [`LoadError`].
+/// As [`load`].
 pub(crate) async fn ensure_all(security: &Security) -> Result<(), LoadError> {
-    for profile in needed(security) {
-        ensure(security, profile).await?;
-    }
-    Ok(())
+    ensure(security, |profile| profile.is_needed(security)).await
 }
 
 /// The same for what a pod's LXC container needs.
@@ -97,43 +106,58 @@ pub(crate) async fn ensure_all(security: &Security) -> Result<(), LoadError> {
 ///
 /// [`LoadError`]: it must not be started unconfined instead, and LXC does not.
 pub(crate) async fn ensure_for_sandboxes(security: &Security) -> Result<(), LoadError> {
-    match security.apparmor_profile == SANDBOXES.name {
-        true => ensure(security, &SANDBOXES).await,
-        false => Ok(()),
-    }
+    let needed = SANDBOXES.is_needed(security);
+    ensure(security, |profile| needed && profile.name == SANDBOXES.name).await
 }
 
-/// The same for one profile.
+/// The same for an app container that names no profile.
 ///
 /// # Errors
 ///
-/// [`LoadError`].
-pub(crate) async fn ensure(security: &Security, profile: &Profile) -> Result<(), LoadError> {
+/// [`LoadError`]: it must not be started unconfined instead.
+pub(crate) async fn ensure_for_containers(security: &Security) -> Result<(), LoadError> {
+    ensure(security, |profile| profile.name == CONTAINERS.name).await
+}
+
+async fn ensure(security: &Security, wanted: impl Fn(&Profile) -> bool) -> Result<(), LoadError> {
     match loaded_now(security).await? {
-        Some(loaded) if !loaded.contains(profile.name) => profile.load().await,
-        _ => Ok(()),
+        Some(loaded) => {
+            load_those(|profile| wanted(profile) && !loaded.contains(profile.name)).await
+        }
+        None => Ok(()),
     }
 }
 
+async fn load_those(wanted: impl Fn(&Profile) -> bool) -> Result<(), LoadError> {
+    let load = async |profile: &Profile| match wanted(profile) {
+        // Rarely, and it would make every future that leads here a large one.
+        true => Box::pin(profile.load()).await,
+        false => Ok(()),
+    };
+    let (containers, sandboxes) = tokio::join!(load(&CONTAINERS), load(&SANDBOXES));
+    if let (Err(_), Err(error)) = (&containers, &sandboxes) {
+        tracing::warn!(error = %Chain(error), "the other profile of AppArmor cannot be loaded, either");
+    }
+    containers.and(sandboxes)
+}
+
 /// Those that are loaded now: they come and go while the daemon runs. `None` where AppArmor is off. Blocking.
-pub(crate) fn loaded(security: &Security) -> Option<BTreeSet<String>> {
+///
+/// # Errors
+///
+/// [`LoadError::Hidden`], as in a container: nobody here can load a profile.
+pub(crate) fn loaded(security: &Security) -> Result<Option<BTreeSet<String>>, LoadError> {
     let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     if !security.apparmor || !enabled.is_ok_and(|text| text.starts_with('Y')) {
-        return None;
+        return Ok(None);
     }
-    // In a container the kernel has AppArmor, and nobody here can load a profile.
-    let text = std::fs::read_to_string(LOADED).ok()?;
-    Some(names(&text))
+    let text = std::fs::read_to_string(LOADED).map_err(LoadError::Hidden)?;
+    Ok(Some(names(&text)))
 }
 
 async fn loaded_now(security: &Security) -> Result<Option<BTreeSet<String>>, LoadError> {
     let security = security.clone();
-    Ok(tokio::task::spawn_blocking(move || loaded(&security)).await?)
-}
-
-fn needed(security: &Security) -> impl Iterator<Item = &'static Profile> {
-    let sandboxes = security.apparmor_profile == SANDBOXES.name;
-    std::iter::once(&CONTAINERS).chain(sandboxes.then_some(&SANDBOXES))
+    tokio::task::spawn_blocking(move || loaded(&security)).await?
 }
 
 /// The first column of the kernel's list, which has one `name (mode)` per line.
@@ -143,14 +167,22 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 impl Profile {
+    fn is_needed(&self, security: &Security) -> bool {
+        self.name == CONTAINERS.name || self.name == security.apparmor_profile
+    }
+
     async fn load(&self) -> Result<(), LoadError> {
-        let name = self.name;
+        let Self { name, file, .. } = *self;
         let parser = Program::find("apparmor_parser", "apparmor")
             .map_err(|source| LoadError::Parser { name, source })?;
-        self.command(&parser, Utf8Path::new(self.file).is_file())
+        self.command(&parser, Utf8Path::new(file).is_file())
             .run()
             .await
             .map_err(|source| LoadError::Load { name, source })?;
+        let text = tokio::task::spawn_blocking(|| std::fs::read_to_string(LOADED)).await?;
+        if !names(&text.map_err(LoadError::Hidden)?).contains(name) {
+            return Err(LoadError::NotThere { name, file });
+        }
         tracing::info!(profile = name, "AppArmor profile loaded");
         Ok(())
     }
@@ -214,16 +246,17 @@ mod tests {
 
     #[test]
     fn the_profile_of_sandboxes_is_needed_by_those_that_have_it() {
-        let needed = |profile: &str| {
-            let security = Security {
-                apparmor_profile: profile.into(),
-                ..Security::default()
-            };
-            needed(&security).map(|p| p.name).collect::<Vec<_>>()
+        let configured = |profile: &str| Security {
+            apparmor_profile: profile.into(),
+            ..Security::default()
         };
-        let both = ["nexcage-default", "lxc-container-nexcage"];
-        assert_eq!(needed(&Security::default().apparmor_profile), both);
-        assert_eq!(needed("generated"), both[..1]);
+        for (security, needed) in [
+            (Security::default(), true),
+            (configured("generated"), false),
+        ] {
+            assert_eq!(SANDBOXES.is_needed(&security), needed);
+            assert!(CONTAINERS.is_needed(&security));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nexcage_tests::{Pod, spec, wait};
 use serde_json::{Value, json};
 
 use crate::Node;
-use crate::node::PATIENCE;
+use crate::node::{PATIENCE, label_of};
 
 const PROFILE: &str = "nexcage-default";
 const PROFILE_OF_PODS: &str = "lxc-container-nexcage";
@@ -82,7 +82,7 @@ fn processes_with_no_new_privs_signal_and_see_each_other() {
             log.contains("child 137") && log.contains("/bin/"),
             "a process may not signal or see another: {log}"
         );
-        let label = label(node.pid(&container)?)?;
+        let label = label_of(node.pid(&container)?)?;
         ensure!(label.contains(PROFILE), "it is not confined: {label}");
 
         // From an exec, and from crun.
@@ -104,14 +104,14 @@ fn a_profile_that_was_removed_is_loaded_again() {
     Node::test(|node| {
         unload(PROFILE_OF_PODS)?;
         let pod = node.run_pod("removed")?;
-        let label = label(node.init(&pod)?)?;
+        let label = label_of(node.init(&pod)?)?;
         ensure!(
             label == format!("{PROFILE_OF_PODS} (enforce)"),
             "the pod is not confined: {label}"
         );
         unload(PROFILE)?;
         let container = node.start(&pod, &spec::shell("shell", "sleep 1000"))?;
-        let label = self::label(node.pid(&container)?)?;
+        let label = label_of(node.pid(&container)?)?;
         ensure!(label.starts_with(PROFILE), "it is not confined: {label}");
         Ok(())
     });
@@ -164,11 +164,4 @@ fn is_refused(started: anyhow::Result<String>) -> anyhow::Result<()> {
 fn unload(profile: &str) -> anyhow::Result<()> {
     fs::write("/sys/kernel/security/apparmor/.remove", profile)
         .with_context(|| format!("cannot unload the profile {profile}"))
-}
-
-/// How a process is confined.
-fn label(pid: i32) -> anyhow::Result<String> {
-    let file = format!("/proc/{pid}/attr/current");
-    let label = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    Ok(label.trim().to_owned())
 }

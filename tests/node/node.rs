@@ -163,6 +163,13 @@ impl Node {
     }
 }
 
+/// The AppArmor profile of a process, and its mode.
+pub(crate) fn label_of(pid: i32) -> anyhow::Result<String> {
+    let file = format!("/proc/{pid}/attr/current");
+    let label = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    Ok(label.trim().to_owned())
+}
+
 /// The process that the answer to an inspection names.
 fn pid_in(answer: &Value) -> anyhow::Result<i32> {
     let pid = answer["info"]["pid"].as_i64();

@@ -8,7 +8,7 @@ use nexcage_tests::{Pod, process, spec, wait};
 use serde_json::json;
 
 use crate::Node;
-use crate::node::{PATIENCE, daemon, property, systemctl};
+use crate::node::{PATIENCE, daemon, label_of, property, systemctl};
 use crate::settings::CONFIG;
 
 /// A pod with a container that counts, and that container's process.
@@ -135,10 +135,8 @@ fn pods_and_containers_are_confined_by_apparmor() {
             (node.init(&pod)?, "lxc-container-nexcage (enforce)"),
             (pid, "nexcage-default (enforce)"),
         ] {
-            let path = format!("/proc/{pid}/attr/current");
-            let profile =
-                fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-            ensure!(profile.trim() == expected, "the profile is {profile}");
+            let profile = label_of(pid)?;
+            ensure!(profile == expected, "the profile is {profile}");
         }
         Ok(())
     });

@@ -3,6 +3,8 @@
 //!
 //! Everything here is called with [`Inner::images`] locked.
 
+use std::collections::BTreeSet;
+
 use nexcage_failpoint::hit;
 use nexcage_image_store::ChainId;
 
@@ -33,13 +35,20 @@ impl Inner {
             }
         };
         let mut gone = 0;
+        let mut kept = BTreeSet::new();
         for layer in doomed {
-            if of.is_some_and(|chains| !chains.contains(&layer.chain)) {
+            // What keeps one layer of a dataset keeps those below it.
+            if of.is_some_and(|chains| !chains.contains(&layer.chain))
+                || kept.contains(&layer.image.n)
+            {
                 continue;
             }
             match self.collect_layer(&layer).await {
                 Ok(Fate::Gone) => gone += 1,
-                Ok(Fate::Kept) => self.later(),
+                Ok(Fate::Kept) => {
+                    kept.insert(layer.image.n);
+                    self.later();
+                }
                 Err(error) => {
                     tracing::warn!(%error, chain = %layer.chain, "a removed layer is still on the disk; it is tried again");
                     self.later();
@@ -123,7 +132,10 @@ impl Inner {
     /// The snapshots of an image's dataset, whoever made them, the oldest first; `None` if there is no such dataset of ours.
     async fn snapshots_of(&self, name: &str) -> Result<Option<Vec<String>>> {
         let entries = match self.zfs.stack(name, &[ROLE]).await {
-            Err(e) if e.is(Refusal::NotFound) => return Ok(None),
+            // It may be a snapshot that has gone meanwhile.
+            Err(e) if e.is(Refusal::NotFound) && !self.is_ours(name, &[role::IMAGE]).await? => {
+                return Ok(None);
+            }
             entries => entries.doing_to("looking at", name)?,
         };
         let mut entries = entries.into_iter();
@@ -182,7 +194,8 @@ impl Inner {
         }
         match self.zfs.destroy_all(dataset, snapshots).await {
             Err(e) if e.is(Refusal::NotFound) => return Ok(Fate::Gone),
-            Err(e) if is_used(&e) => {}
+            // Nothing is gone then, whatever the reason; one by one it may go, or be said which does not.
+            Err(e) if !matches!(e.refusal(), Refusal::Deadline | Refusal::Suspended) => {}
             done => {
                 return done
                     .doing_to("destroying the snapshots of", dataset)

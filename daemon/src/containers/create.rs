@@ -218,7 +218,7 @@ async fn ensure_profile(runtime: &Runtime, record: &ContainerRecord) -> Result<(
     let asked = &record.spec.security;
     match asked.apparmor {
         AppArmorProfile::Unset | AppArmorProfile::RuntimeDefault if !asked.privileged => {
-            apparmor::ensure(&runtime.config.security, &apparmor::CONTAINERS)
+            apparmor::ensure_for_containers(&runtime.config.security)
                 .await
                 .map_err(OpError::step("the container cannot be confined"))
         }

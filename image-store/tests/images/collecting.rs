@@ -77,6 +77,7 @@ async fn layers_of_a_container_stay_until_it_is_gone() {
     assert_eq!(house.store.collect().await.unwrap().removed, 2);
     let upper_first: Vec<_> = record.chain.iter().rev().cloned().collect();
     assert_eq!(house.layers.removed(), upper_first);
+    assert!(house.layers.is_reclaimed());
 }
 
 #[tokio::test]
@@ -116,6 +117,7 @@ async fn pulls_and_removals_together_never_leave_a_broken_image() {
     house.store.collect().await.unwrap();
     assert_eq!(house.store.images().await.unwrap().len(), 3);
     assert_eq!(house.layers.count(), 4, "the base and three tops");
+    assert!(house.layers.is_reclaimed());
 }
 
 #[tokio::test]

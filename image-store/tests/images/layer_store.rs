@@ -25,6 +25,8 @@ struct State {
     /// Every apply that did something.
     applied: Vec<ChainId>,
     removed: Vec<ChainId>,
+    /// What was removed and not reclaimed.
+    left: BTreeSet<ChainId>,
     delay: Duration,
 }
 
@@ -52,6 +54,11 @@ impl MemoryLayers {
 
     pub(crate) fn removed(&self) -> Vec<ChainId> {
         self.state.lock().unwrap().removed.clone()
+    }
+
+    /// Whether all that was removed has been reclaimed.
+    pub(crate) fn is_reclaimed(&self) -> bool {
+        self.state.lock().unwrap().left.is_empty()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -152,7 +159,12 @@ impl LayerStore for MemoryLayers {
         Ok(stored)
     }
 
-    async fn reclaim(&self, _: &[ChainId]) {}
+    async fn reclaim(&self, removed: &[ChainId]) {
+        let mut state = self.state.lock().unwrap();
+        for chain in removed {
+            state.left.remove(chain);
+        }
+    }
 
     async fn remove_layer(&self, chain: &ChainId) -> Result<(), LayerStoreError> {
         let _busy = Busy::new(self, chain);
@@ -169,6 +181,7 @@ impl LayerStore for MemoryLayers {
         }
         if state.layers.remove(chain).is_some() {
             state.removed.push(chain.clone());
+            state.left.insert(chain.clone());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The AppArmor profile and namespace that LXC makes for a container.
+//! The AppArmor profile and namespace that LXC makes for a container whose profile is `generated`, as that of each pod once was.
 //!
 //! LXC's monitor takes them away when it ends by itself. One that was killed, because it took too long or with the daemon, leaves
 //! them in the kernel until the next boot.

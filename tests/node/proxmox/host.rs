@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::commands::{Listed, doctor_says, list_has};
 use super::site::{Ct, MIB, Site, hold, is_near};
-use crate::node::PATIENCE;
+use crate::node::{PATIENCE, label_of};
 
 /// What each container takes.
 const TAKEN: u64 = 32 * MIB;
@@ -186,8 +186,12 @@ fn rights(site: &Site<'_>, pod: &Running) -> anyhow::Result<()> {
         seccomp.as_deref() == Some(expected),
         "its mode of seccomp is {seccomp:?}"
     );
-    let label = read(&format!("/proc/{}/attr/current", pod.pid))?;
-    let label = label.trim();
+    let init = label_of(pod.ct.init)?;
+    ensure!(
+        init == "lxc-container-nexcage (enforce)",
+        "AppArmor has its LXC container as {init:?}"
+    );
+    let label = label_of(pod.pid)?;
     // Debian has a profile for crun that allows everything.
     let unconfined = label == "unconfined" || label.ends_with(" (unconfined)");
     ensure!(

@@ -18,7 +18,8 @@ const IMAGES: [&[&str]; 5] = [
 #[derive(Clone, Debug)]
 enum Step {
     Pull(usize),
-    Remove(usize),
+    /// And whether the space is reclaimed.
+    Remove(usize, bool),
     Create(u8, usize),
     Write(u8, u8),
     Checkpoint(u8),
@@ -33,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     let (image, id) = (0..IMAGES.len(), 0_u8..3);
     prop_oneof![
         3 => image.clone().prop_map(Step::Pull),
-        2 => image.clone().prop_map(Step::Remove),
+        2 => (image.clone(), any::<bool>()).prop_map(|(image, reclaim)| Step::Remove(image, reclaim)),
         3 => (id.clone(), image).prop_map(|(id, image)| Step::Create(id, image)),
         3 => (id.clone(), any::<u8>()).prop_map(|(id, byte)| Step::Write(id, byte)),
         3 => id.clone().prop_map(Step::Checkpoint),
@@ -81,7 +82,7 @@ impl Both {
     async fn step(&mut self, step: &Step) {
         match *step {
             Step::Pull(image) => drop(stack(self.store(), &self.place, IMAGES[image]).await),
-            Step::Remove(image) => self.remove(image).await,
+            Step::Remove(image, reclaim) => self.remove(image, reclaim).await,
             Step::Create(name, image) => self.create(name, image).await,
             Step::Delete(name, busy) => self.delete(name, busy).await,
             Step::NothingBusy => self.place.fake.nothing_busy(),
@@ -140,7 +141,7 @@ impl Both {
     }
 
     /// Takes away the layers of an image that nothing else stands on.
-    async fn remove(&self, image: usize) {
+    async fn remove(&self, image: usize, reclaim: bool) {
         let mut removed = Vec::new();
         for chain in chain_of(image).iter().rev() {
             match self.store().remove_layer(chain).await {
@@ -150,7 +151,9 @@ impl Both {
             }
             removed.push(chain.clone());
         }
-        self.store().reclaim(&removed).await;
+        if reclaim {
+            self.store().reclaim(&removed).await;
+        }
     }
 
     async fn create(&mut self, name: u8, image: usize) {
@@ -221,7 +224,7 @@ impl Both {
             self.delete(name, false).await;
         }
         for image in (0..IMAGES.len()).rev() {
-            self.remove(image).await;
+            self.remove(image, true).await;
         }
         self.place.settled(&[]).await;
     }

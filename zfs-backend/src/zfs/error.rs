@@ -62,6 +62,7 @@ pub(crate) enum Refusal {
 /// what they mean. The first that is found counts.
 const MESSAGES: &[(&str, Refusal)] = &[
     ("dependent clones", Refusal::Clones),
+    ("is cloned", Refusal::Clones),
     ("has children", Refusal::Children),
     ("more recent snapshots", Refusal::Newer),
     ("does not exist", Refusal::NotFound),
@@ -160,6 +161,10 @@ mod tests {
             ),
             (
                 "cannot destroy 'tank/x@s': snapshot has dependent clones\nuse '-R' to destroy the following datasets:\ntank/y",
+                Refusal::Clones,
+            ),
+            (
+                "cannot destroy snapshot tank/x@s: snapshot is cloned",
                 Refusal::Clones,
             ),
             (

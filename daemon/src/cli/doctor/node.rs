@@ -7,6 +7,7 @@ use nexcage_sandbox::{CgroupHost, SandboxBackend as _};
 
 use super::Doctor;
 use super::finding::Finding;
+use crate::apparmor;
 use crate::containers::node_facts;
 use crate::error::Chain;
 use crate::runtime::{cgroup_tree, find_node, lxc_options};
@@ -92,6 +93,8 @@ struct AppArmor {
     wanted: bool,
     /// The kernel has it switched on.
     in_kernel: bool,
+    /// It can be seen what is loaded.
+    visible: bool,
     /// `apparmor_parser` is there.
     parser: bool,
 }
@@ -102,6 +105,7 @@ pub(super) fn apparmor(config: &Config) -> Finding {
     judge_apparmor(AppArmor {
         wanted: config.security.apparmor,
         in_kernel: enabled.is_ok_and(|text| text.starts_with('Y')),
+        visible: apparmor::loaded(&config.security).is_ok(),
         parser: Program::find("apparmor_parser", "apparmor").is_ok(),
     })
 }
@@ -121,9 +125,14 @@ fn judge_apparmor(found: AppArmor) -> Finding {
             "the kernel has no AppArmor, or it is switched off: containers are not confined",
             "boot with apparmor=1 security=apparmor",
         ),
+        AppArmor { visible: false, .. } => Finding::failed(
+            CHECK,
+            "the kernel has AppArmor but does not show it here, so nothing can be confined",
+            "mount -t securityfs securityfs /sys/kernel/security, or set security.apparmor to false",
+        ),
         AppArmor { parser: false, .. } => Finding::failed(
             CHECK,
-            "apparmor_parser is missing, so the profile of containers cannot be loaded",
+            "apparmor_parser is missing, so the profiles of pods and containers cannot be loaded",
             "apt install apparmor",
         ),
         AppArmor { .. } => Finding::ok(CHECK, "it is on, and profiles can be loaded"),
@@ -223,18 +232,20 @@ mod tests {
 
     #[test]
     fn apparmor_that_does_not_confine() {
-        let state = |wanted, in_kernel, parser| {
+        let state = |wanted, in_kernel, visible, parser| {
             judge_apparmor(AppArmor {
                 wanted,
                 in_kernel,
+                visible,
                 parser,
             })
             .state
         };
-        assert_eq!(state(true, true, true), State::Ok);
-        assert_eq!(state(true, true, false), State::Failed);
-        assert_eq!(state(true, false, false), State::Warning);
-        assert_eq!(state(false, true, true), State::Warning);
+        assert_eq!(state(true, true, true, true), State::Ok);
+        assert_eq!(state(true, true, true, false), State::Failed);
+        assert_eq!(state(true, true, false, true), State::Failed);
+        assert_eq!(state(true, false, true, false), State::Warning);
+        assert_eq!(state(false, true, true, true), State::Warning);
     }
 
     #[test]
