@@ -126,7 +126,8 @@ fn nothing_is_started_unconfined_instead() {
         let refused = without_a_parser(node, &pod);
         fs::rename(&hidden, PARSER).context("cannot bring back the parser")?;
         refused?;
-        node.start(&pod, &spec::shell("later", "sleep 1000"))
+        let later = node.run_pod("later")?;
+        node.start(&later, &spec::shell("later", "sleep 1000"))
             .map(drop)
     });
 }

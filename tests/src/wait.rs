@@ -42,3 +42,23 @@ pub fn until_true(
 ) -> anyhow::Result<()> {
     until(what, seconds, || Ok(ready()?.then_some(())))
 }
+
+/// Looks for `seconds` whether `still` says yes.
+///
+/// # Errors
+///
+/// An error of `still`; or one that says what ended, as soon as it does.
+pub fn while_true(
+    what: &str,
+    seconds: u64,
+    mut still: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        if !still()? {
+            bail!("not for {seconds} s: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
