@@ -100,14 +100,16 @@ pub(crate) async fn ensure_all(security: &Security) -> Result<(), LoadError> {
     ensure(security, |profile| profile.is_needed(security)).await
 }
 
-/// The same for what a pod's LXC container needs.
+/// The same for what a pod's LXC container needs; nothing where the configuration has another profile for it, or none.
 ///
 /// # Errors
 ///
 /// [`LoadError`]: it must not be started unconfined instead, and LXC does not.
 pub(crate) async fn ensure_for_sandboxes(security: &Security) -> Result<(), LoadError> {
-    let needed = SANDBOXES.is_needed(security);
-    ensure(security, |profile| needed && profile.name == SANDBOXES.name).await
+    match SANDBOXES.is_needed(security) {
+        true => ensure(security, |profile| profile.name == SANDBOXES.name).await,
+        false => Ok(()),
+    }
 }
 
 /// The same for an app container that names no profile.
